@@ -1,0 +1,47 @@
+# Cloister's verbs. Bare `make` lists them.
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+# Written by scripts/install.py when everything is in place and proven.
+STAMP = $(VENV)/cloister-install.json
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fix bench clean
+
+help: ## List the targets
+	@echo 'Cloister: an offline-first local inference server on llama.cpp'
+	@echo
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
+	  while IFS='|' read -r target text; do printf '%-16s%s\n' "$$target" "$$text"; done
+	@echo
+	@echo 'Options: ARGS="..." for run, test and bench; PYTHON=python3.12 for install.'
+
+install: ## Create .venv with the engine and all tools in it, and prove that it works
+	@$(PYTHON) scripts/install.py
+
+$(STAMP): pyproject.toml scripts/install.py scripts/engine_install.py scripts/engine_flags.py scripts/prove_engine.py
+	@$(PYTHON) scripts/install.py
+
+run: $(STAMP) ## Serve on 127.0.0.1:1234, e.g. make run ARGS="--models-dir DIR"
+	@$(BIN)/cloister serve $(ARGS)
+
+test: $(STAMP) ## Run the tests, e.g. make test ARGS="-k config"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Check style, types and the layers of the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(STAMP) ## Format the code and repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP) ## Measure the server against a bare llama.cpp loop
+	@$(BIN)/python scripts/bench.py $(ARGS)
+
+clean: ## Remove .venv and all caches in the checkout (not the wheel cache)
+	rm -rf $(VENV) .install.lock dist build .coverage htmlcov .hypothesis \
+	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find server model_store scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The model store: what GGUF files exist and what they are."""

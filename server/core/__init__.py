@@ -1,0 +1,1 @@
+"""The internal language: requests, events and errors, free of any framework."""

@@ -1,0 +1,1 @@
+"""The public protocols: each turns bytes into requests and events into bytes."""

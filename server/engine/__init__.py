@@ -1,0 +1,1 @@
+"""The parent side: which instances live, and how requests reach them."""

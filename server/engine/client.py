@@ -1,0 +1,91 @@
+"""The engine that dialects use: names to models, models to workers."""
+
+from collections.abc import AsyncGenerator
+
+from model_store.catalog import BrokenModel, Catalog, StoredModel
+from server.core.errors import (
+    ModelLoadFailed,
+    ModelNotFound,
+    ServerError,
+    WrongModelType,
+)
+from server.core.events import Embeddings, Event, Failed, Loading
+from server.core.models import ModelInfo, ModelType
+from server.core.requests import Embed, Generate
+from server.engine.pool import Pool
+
+
+class Client:
+    """Implements `server.engine.api.Engine` over a catalog and a pool."""
+
+    def __init__(self, catalog: Catalog, pool: Pool) -> None:
+        self._catalog = catalog
+        self._pool = pool
+
+    def list_models(self) -> tuple[ModelInfo, ...]:
+        """List every model that can be asked for, ordered by id."""
+        self._catalog.refresh()
+        return tuple(self._describe(model) for model in self._catalog.models())
+
+    def find_model(self, name: str) -> ModelInfo:
+        """Resolve a client's name for a model; see `Engine.find_model`."""
+        return self._describe(self._resolve(name))
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Event]:
+        """Run a generation; see `Engine.generate`."""
+        try:
+            model = self._resolve(request.model)
+            if model.is_embedding:
+                raise WrongModelType(
+                    f"The model '{model.id}' only makes embeddings: it cannot answer. "
+                    "Choose another model, or use /v1/embeddings."
+                )
+            async for done in self._pool.watch_load(model):
+                yield Loading(model.id, done)
+            async with self._pool.lease(model) as instance:
+                async for event in instance.process.generate(request):
+                    yield event
+        except ServerError as error:
+            yield Failed(error.to_info())
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Compute embeddings; see `Engine.embed`."""
+        model = self._resolve(request.model)
+        if not model.is_embedding:
+            raise WrongModelType(
+                f"The model '{model.id}' is not an embedding model. Choose one whose "
+                "type is 'embeddings' in GET /v1/models."
+            )
+        async with self._pool.lease(model) as instance:
+            return await instance.process.embed(request)
+
+    def _resolve(self, name: str) -> StoredModel:
+        found = self._catalog.find(name)
+        if found is None:
+            # It may have been added a moment ago.
+            self._catalog.refresh()
+            found = self._catalog.find(name)
+        match found:
+            case StoredModel():
+                return found
+            case BrokenModel():
+                raise ModelLoadFailed(found.reason, param="model")
+            case None:
+                known = tuple(model.id for model in self._catalog.models())
+                raise ModelNotFound(name, known)
+
+    def _describe(self, model: StoredModel) -> ModelInfo:
+        return ModelInfo(
+            id=model.id,
+            type=ModelType.EMBEDDING if model.is_embedding else ModelType.LLM,
+            publisher=model.publisher,
+            repository=model.repository,
+            file_name=model.file_name,
+            quantization=model.quantization,
+            architecture=model.summary.architecture,
+            size_bytes=model.size_bytes,
+            n_ctx_train=model.summary.n_ctx_train,
+            created_s=model.mtime_s,
+            aliases=model.aliases,
+            instances=self._pool.instances(model.id),
+        )

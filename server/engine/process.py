@@ -1,0 +1,377 @@
+"""One worker process, from spawn to exit, as the API process sees it.
+
+A `WorkerProcess` owns the child, its socket and the queues of the requests
+that run in it. The child may die at any moment; then every request in it gets
+`WorkerCrashed`, once, and the object is of no further use. Everything here
+runs on the event loop's thread.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import msgspec
+
+import server
+from server.core.errors import (
+    EngineFailed,
+    ErrorInfo,
+    ModelLoadFailed,
+    ReportedError,
+    ServerError,
+    ShuttingDown,
+    WorkerCrashed,
+)
+from server.core.events import Embeddings, Event, Failed, Finished
+from server.core.requests import Embed, Generate
+from server.ipc.framing import FrameDecoder, FrameTooLarge, encode_frame
+from server.ipc.messages import (
+    PROTOCOL,
+    Cancel,
+    Command,
+    Embedded,
+    Events,
+    Hello,
+    Inspect,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Report,
+    RunEmbed,
+    RunGenerate,
+    Stats,
+    Stop,
+    decode_report,
+    encode_message,
+)
+
+_log = logging.getLogger(__name__)
+
+STOP_S = 5.0
+"""How long a worker may take to end by itself before it is killed."""
+
+_READ_BYTES = 1 << 20
+_KEPT_LINES = 20
+_PACKAGE_ROOT = Path(server.__file__).resolve().parent.parent
+
+_PASSED_ENVIRONMENT = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "LLAMA_CPP_LIB_PATH",
+        "PATH",
+        "SYSTEMROOT",
+        "TMPDIR",
+        "TZ",
+        "VIRTUAL_ENV",
+    }
+)
+_PASSED_PREFIXES = ("CUDA_", "GGML_", "GOMP_", "HIP_", "KMP_", "OMP_", "ROCR_")
+
+Item = Event | Embeddings
+
+
+class WorkerProcess:
+    """A spawned worker. Create it with `spawn`, then `load` once."""
+
+    def __init__(
+        self,
+        child: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._child = child
+        self._reader = reader
+        self._writer = writer
+        self._requests: dict[str, asyncio.Queue[Item]] = {}
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._loaded: asyncio.Future[Loaded] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._stats: list[asyncio.Future[Stats]] = []
+        self._on_progress: Callable[[float], None] = _ignore
+        self._ending: ServerError | None = None
+        self.gone = asyncio.Event()
+        self._tasks = (
+            asyncio.create_task(self._read_reports(), name="worker reports"),
+            asyncio.create_task(self._read_log(), name="worker log"),
+        )
+
+    @classmethod
+    async def spawn(cls) -> "WorkerProcess":
+        """Start a worker process with nothing loaded.
+
+        Raises:
+            EngineFailed: The operating system refused a new process.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "server.worker",
+                "--fd",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                env=_make_environment(),
+            )
+        except OSError as error:
+            ours.close()
+            raise EngineFailed(
+                f"No worker process could be started: {error}. Free some processes "
+                "or memory and try again."
+            ) from error
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(child, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The operating system's number of the child."""
+        return self._child.pid
+
+    @property
+    def n_requests(self) -> int:
+        """Requests that run or wait in this worker."""
+        return len(self._requests)
+
+    async def load(self, load: Load, on_progress: Callable[[float], None]) -> Loaded:
+        """Load a model and wait until it is ready.
+
+        Args:
+            load: What to load.
+            on_progress: Called with 0.0 to 1.0.
+
+        Raises:
+            ModelLoadFailed: llama.cpp refused the file, or died over it.
+            ReportedError: The worker gave another reason.
+        """
+        self._on_progress = on_progress
+        self._send(load)
+        try:
+            return await asyncio.shield(self._loaded)
+        except WorkerCrashed as error:
+            path = os.fsdecode(load.paths[0])
+            raise ModelLoadFailed(
+                f"The engine died while it loaded {path} ({self._tell_exit()}). The "
+                "file is probably damaged: check it against its published SHA-256.",
+                param="model",
+            ) from error
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Event]:
+        """Run a generation; closing the iterator cancels it.
+
+        Yields:
+            Its events, `Finished` or `Failed` last.
+        """
+        items = self._open(request.id)
+        try:
+            self._send(RunGenerate(request))
+            while True:
+                item = await items.get()
+                if isinstance(item, Embeddings):
+                    continue
+                if isinstance(item, Finished | Failed):
+                    # The worker has forgotten it: nothing is left to cancel.
+                    self._requests.pop(request.id, None)
+                yield item
+                if isinstance(item, Finished | Failed):
+                    return
+        finally:
+            self._abandon(request.id)
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Compute embeddings; cancelling the call cancels the work.
+
+        Raises:
+            ReportedError: The worker refused or failed.
+        """
+        items = self._open(request.id)
+        try:
+            self._send(RunEmbed(request))
+            while True:
+                item = await items.get()
+                if isinstance(item, Embeddings):
+                    self._requests.pop(request.id, None)
+                    return item
+                if isinstance(item, Failed):
+                    self._requests.pop(request.id, None)
+                    raise ReportedError(item.error)
+        finally:
+            self._abandon(request.id)
+
+    async def inspect(self) -> Stats:
+        """Ask the loop for its state.
+
+        Raises:
+            WorkerCrashed: The worker ended before it answered.
+        """
+        answer: asyncio.Future[Stats] = asyncio.get_running_loop().create_future()
+        self._stats.append(answer)
+        self._send(Inspect())
+        return await answer
+
+    async def stop(self, reason: ServerError | None = None) -> None:
+        """End the worker and wait until it is gone.
+
+        Args:
+            reason: What requests that still run are told.
+        """
+        self._ending = reason or ShuttingDown("The model was unloaded. Try again.")
+        self._send(Stop())
+        try:
+            await asyncio.wait_for(self._child.wait(), STOP_S)
+        except TimeoutError:
+            self._child.kill()
+        await self.gone.wait()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        if self._child.returncode is None:
+            self._child.kill()
+
+    def _open(self, request_id: str) -> asyncio.Queue[Item]:
+        items: asyncio.Queue[Item] = asyncio.Queue()
+        if self.gone.is_set():
+            items.put_nowait(Failed(self._describe_end()))
+        self._requests[request_id] = items
+        return items
+
+    def _abandon(self, request_id: str) -> None:
+        """Cancel a request that has not ended."""
+        if self._requests.pop(request_id, None) is not None:
+            self._send(Cancel(request_id))
+
+    def _send(self, command: Command) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode_frame(encode_message(command)))
+
+    async def _read_reports(self) -> None:
+        decoder = FrameDecoder()
+        try:
+            while data := await self._reader.read(_READ_BYTES):
+                for payload in decoder.feed(data):
+                    self._dispatch(decode_report(payload))
+        except ConnectionError:
+            _log.debug("worker %d closed its channel", self.pid)
+        except (FrameTooLarge, msgspec.DecodeError):
+            _log.exception("worker %d sent something unreadable", self.pid)
+            self.kill()
+        await self._conclude()
+
+    def _dispatch(self, report: Report) -> None:
+        match report:
+            case Events(items):
+                for item in items:
+                    queue = self._requests.get(item.request_id)
+                    if queue is not None:
+                        queue.put_nowait(item.event)
+            case Embedded(request_id, result):
+                if request_id in self._requests:
+                    self._requests[request_id].put_nowait(result)
+            case LoadProgress(done):
+                self._on_progress(done)
+            case Loaded():
+                self._settle(report)
+            case LoadFailed(error):
+                self._settle(ReportedError(error))
+            case Stats():
+                if self._stats:
+                    self._stats.pop(0).set_result(report)
+            case Hello(protocol, _, engine):
+                if protocol != PROTOCOL:
+                    _log.error("worker %d speaks protocol %d", self.pid, protocol)
+                    self.kill()
+                _log.debug("worker %d runs %s", self.pid, engine)
+
+    def _settle(self, outcome: Loaded | ServerError) -> None:
+        if self._loaded.done():
+            return
+        if isinstance(outcome, Loaded):
+            self._loaded.set_result(outcome)
+        else:
+            self._loaded.set_exception(outcome)
+
+    async def _conclude(self) -> None:
+        """Tell everybody that the worker is gone."""
+        await self._child.wait()
+        await self._tasks[1]
+        self._writer.close()
+        self.gone.set()
+        info = self._describe_end()
+        if self._ending is None:
+            _log.error("worker %d: %s %s", self.pid, info.message, self._last_words())
+        self._settle(WorkerCrashed(info.message))
+        # Retrieved or not, the outcome must not be reported as forgotten.
+        self._loaded.exception()
+        for queue in self._requests.values():
+            queue.put_nowait(Failed(info))
+        for answer in self._stats:
+            if not answer.done():
+                answer.set_exception(WorkerCrashed(info.message))
+
+    def _describe_end(self) -> ErrorInfo:
+        if self._ending is not None:
+            return self._ending.to_info()
+        return WorkerCrashed(
+            f"The process that held the model ended unexpectedly ({self._tell_exit()})."
+            " Send the request again: the model is loaded afresh."
+        ).to_info()
+
+    def _tell_exit(self) -> str:
+        code = self._child.returncode
+        if code is not None and code < 0:
+            return f"signal {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def _last_words(self) -> str:
+        return " | ".join(self._lines)
+
+    async def _read_log(self) -> None:
+        if self._child.stderr is None:
+            return
+        while line := await _read_line(self._child.stderr):
+            text = line.decode("utf-8", "replace").rstrip()
+            self._lines.append(text)
+            _log.debug("worker %d: %s", self.pid, text)
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    """Read a line; one that is too long comes in pieces."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await stream.read(error.consumed)
+
+
+def _make_environment() -> dict[str, str]:
+    """Keep only what native code needs: a worker gets no secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ENVIRONMENT or name.startswith(_PASSED_PREFIXES)
+    }
+    # The worker must run the same code as this process, installed or not.
+    kept["PYTHONPATH"] = str(_PACKAGE_ROOT)
+    kept["PYTHONNOUSERSITE"] = "1"
+    return kept
+
+
+def _ignore(_done: float) -> None:
+    """Take progress that nobody asked for."""

@@ -1,0 +1,1 @@
+"""The messages between the API process and a worker, and their framing."""

@@ -1,0 +1,1 @@
+"""Text and meaning: templates, stop strings, UTF-8; no I/O."""

@@ -1,0 +1,1 @@
+"""The child side: one process that owns one loaded model."""

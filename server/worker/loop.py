@@ -1,0 +1,495 @@
+"""The decode loop: one step after another for all requests together.
+
+Theory
+------
+One thread runs this loop and owns the backend, the KV ledger and every
+sequence; nobody else touches them. Other threads only put messages into the
+inbox. One turn:
+
+    drain inbox → admit waiting → plan → make room → decode → draw → report
+
+A turn reports once, one frame for all requests. Between two turns the inbox is
+drained, so a cancelled request costs at most the step that is under way. When
+nothing runs and nothing waits, the loop sleeps on the inbox.
+
+Life of a sequence:
+
+    waiting ──admit──▶ running ──finish, cancel──▶ gone (its prefix is retained)
+       ▲                  │
+       └────preempt───────┘        (its cells were wanted; it computes again)
+
+There is no difference in kind between prefill and decode: a running sequence
+has pending tokens, and when a step has fed the last of them, the next one is
+drawn from the logits of that token.
+
+Errors end requests, never the loop: `DecodeFailed` ends the requests of the
+batch, since nobody knows which of them native code disliked; anything
+unexpected while a token is handled ends that request alone. A request ends in
+exactly one `Finished` or `Failed`, unless it was cancelled.
+"""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from server.core.errors import EngineFailed, ErrorInfo
+from server.core.events import (
+    ChoiceFinished,
+    Event,
+    Failed,
+    FinishReason,
+    PromptProgress,
+    TextDelta,
+    TokenLogprob,
+)
+from server.ipc.messages import Events, Report, RequestEvent, Stats
+from server.text.transcript import Emission, Transcript
+from server.worker.backend import Backend, CacheFull, DecodeFailed, Logits, Part
+from server.worker.inbox import Ask, Forget, Message, Quit, Submit
+from server.worker.kvcache import KvCache
+from server.worker.sampling import SamplingPool, describe_token
+from server.worker.scheduler import (
+    Feed,
+    StepClock,
+    pick_victim,
+    plan_step,
+    queue_rank,
+)
+from server.worker.sequence import Job, Sequence
+
+_log = logging.getLogger(__name__)
+
+_SEED_RANGE = 2**32 - 1
+"""llama.cpp takes 2**32 - 1 to mean a random seed, so it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The sizes of a loop.
+
+    Args:
+        n_ctx: Most tokens of one sequence.
+        n_batch: Most tokens of one step.
+        parallel: Most sequences that run at once.
+        prompt_logprob_rows: Most logit rows of one step for echoed prompts.
+    """
+
+    n_ctx: int
+    n_batch: int
+    parallel: int
+    prompt_logprob_rows: int
+
+
+class Loop:
+    """Runs generations on a backend until told to quit.
+
+    Args:
+        backend: The loaded model; the loop's thread is its only user.
+        cache: The ledger of its KV cache.
+        limits: Sizes.
+        piece: Gives the bytes of a token.
+        is_end: Tells whether a token ends generation.
+        report: Sends a report; called on the loop's thread.
+        pool: Runs samplers side by side.
+    """
+
+    def __init__(  # noqa: PLR0913 - its collaborators, each used everywhere
+        self,
+        backend: Backend,
+        cache: KvCache,
+        limits: Limits,
+        *,
+        piece: Callable[[int], bytes],
+        is_end: Callable[[int], bool],
+        report: Callable[[Report], None],
+        pool: SamplingPool,
+    ) -> None:
+        self.inbox: queue.SimpleQueue[Message[Job]] = queue.SimpleQueue()
+        self._backend = backend
+        self._cache = cache
+        self._limits = limits
+        self._piece = piece
+        self._is_end = is_end
+        self._report = report
+        self._pool = pool
+        self._clock = StepClock(limits.n_batch)
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._events: list[RequestEvent] = []
+        self._n_arrivals = 0
+        self._n_decoded = 0
+        self._n_prefilled = 0
+        self._n_preemptions = 0
+
+    def run(self) -> None:
+        """Work until a `Quit` arrives."""
+        while self._drain():
+            self._admit()
+            self._step()
+            self._flush()
+
+    # Inbox
+
+    def _drain(self) -> bool:
+        """Handle what came in; wait for something if there is no work."""
+        idle = not (self._running or self._waiting)
+        while True:
+            try:
+                message = self.inbox.get(block=idle)
+            except queue.Empty:
+                return True
+            idle = False
+            match message:
+                case Submit(job):
+                    self._enqueue(job)
+                case Forget(request_id):
+                    self._remove(request_id)
+                case Ask():
+                    self._report(self._stats())
+                    idle = not (self._running or self._waiting)
+                case Quit():
+                    return False
+
+    def _enqueue(self, job: Job) -> None:
+        request = job.request
+        self._n_arrivals += 1
+        job.arrival = self._n_arrivals
+        job.n_unfinished = request.n
+        for choice in range(request.n):
+            transcript = Transcript(
+                request.stop, want_logprobs=request.top_logprobs is not None
+            )
+            self._waiting.append(Sequence(job, choice, transcript, job.prompt[:]))
+
+    def _remove(self, request_id: str) -> None:
+        """Take every sequence of a request out, keeping its prefix reusable."""
+        self._waiting = [
+            s for s in self._waiting if not self._dismiss_if(s, request_id)
+        ]
+        self._running = [
+            s for s in self._running if not self._dismiss_if(s, request_id)
+        ]
+
+    def _dismiss_if(self, sequence: Sequence, request_id: str) -> bool:
+        if sequence.job.request.id != request_id:
+            return False
+        self._dismiss(sequence)
+        return True
+
+    def _dismiss(self, sequence: Sequence) -> None:
+        """Release what a sequence holds; the caller takes it off its list."""
+        if sequence.seq_id is not None:
+            self._backend.apply(self._cache.close(sequence.seq_id))
+            sequence.seq_id = None
+        if sequence.sampler is not None:
+            sequence.sampler.close()
+            sequence.sampler = None
+
+    # Admission
+
+    def _admit(self) -> None:
+        while len(self._running) < self._limits.parallel:
+            ready = [s for s in self._waiting if s.is_ready]
+            if not ready:
+                return
+            sequence = min(
+                ready,
+                key=lambda s: queue_rank(
+                    s.choice, s.job.arrival, preempted=s.preempted
+                ),
+            )
+            if not self._start(sequence):
+                return
+            self._waiting.remove(sequence)
+            self._running.append(sequence)
+            self._running.sort(key=lambda s: (s.job.arrival, s.choice))
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a sequence its place in the cache; False if it has to wait."""
+        job = sequence.job
+        limit = 0 if sequence.needs_prompt_logprobs else len(sequence.tokens) - 1
+        if self._running and not self._has_room(sequence, limit):
+            return False
+        opened = self._cache.open(sequence.tokens, limit=limit)
+        if opened is None:
+            return False
+        self._backend.apply(opened.ops)
+        sequence.seq_id = opened.seq_id
+        sequence.n_past = opened.n_cached
+        if sequence.sampler is None:
+            seed = (job.seed + sequence.choice) % _SEED_RANGE
+            sequence.sampler = self._backend.make_sampler(
+                job.request.sampling, seed, job.prompt
+            )
+        if job.started_s is None:
+            job.started_s = time.monotonic()
+            job.n_cached = opened.n_cached
+        return True
+
+    def _has_room(self, sequence: Sequence, limit: int) -> bool:
+        """Whether the prompt fits beside what the running ones still need."""
+        source, n_cached = self._cache.find_prefix(sequence.tokens, limit)
+        spare = () if source is None else (source,)
+        promised = sum(s.n_pending for s in self._running) + len(self._running)
+        wanted = len(sequence.tokens) - n_cached + 1
+        return wanted + promised <= self._cache.n_available_cells(spare)
+
+    # One step
+
+    def _step(self) -> None:
+        feeds = self._plan()
+        if not feeds:
+            return
+        sequences = [self._running[feed.index] for feed in feeds]
+        parts = [
+            self._part(s, feed.n_tokens)
+            for s, feed in zip(sequences, feeds, strict=True)
+        ]
+        n_decode = sum(1 for s in sequences if s.n_pending == 1)
+        n_prefill = sum(f.n_tokens for f in feeds) - n_decode
+        begin_s = time.monotonic()
+        try:
+            rows = self._backend.decode(parts)
+        except CacheFull:
+            self._recover_cells()
+            return
+        except DecodeFailed as error:
+            _log.exception("a step failed")
+            self._fail(sequences, EngineFailed(_explain(error)).to_info())
+            return
+        for sequence, part in zip(sequences, parts, strict=True):
+            self._cache.extend(part.seq_id, part.tokens)
+            sequence.n_past += len(part.tokens)
+        self._n_decoded += n_decode
+        self._n_prefilled += n_prefill
+        self._note_prompts(sequences, parts, rows)
+        self._draw(
+            [
+                (s, r[-1])
+                for s, r in zip(sequences, rows, strict=True)
+                if not s.n_pending and s in self._running
+            ]
+        )
+        self._clock.observe(n_decode, n_prefill, time.monotonic() - begin_s)
+
+    def _plan(self) -> list[Feed]:
+        """Decide the step and make room for it, preempting if it must."""
+        while self._running:
+            n_decode = sum(1 for s in self._running if s.n_pending == 1)
+            feeds = plan_step(
+                [s.n_pending for s in self._running],
+                self._clock.chunk_tokens(n_decode),
+            )
+            feeds = [self._cap(feed) for feed in feeds]
+            wanted = sum(feed.n_tokens for feed in feeds)
+            if not self._backend.counts_cells:
+                return feeds
+            if self._cache.n_free_cells < wanted:
+                self._backend.apply(self._cache.evict(wanted))
+            if self._cache.n_free_cells >= wanted:
+                return feeds
+            if not self._preempt():
+                return feeds
+        return []
+
+    def _cap(self, feed: Feed) -> Feed:
+        """Bound the logit rows of a prompt whose tokens are echoed."""
+        if not self._running[feed.index].needs_prompt_logprobs:
+            return feed
+        rows = self._limits.prompt_logprob_rows
+        return Feed(feed.index, min(feed.n_tokens, rows))
+
+    def _part(self, sequence: Sequence, n_tokens: int) -> Part:
+        begin = sequence.n_past
+        tokens = sequence.tokens[begin : begin + n_tokens]
+        is_last = n_tokens == sequence.n_pending
+        outputs = 1 if is_last else 0
+        if sequence.needs_prompt_logprobs and begin < len(sequence.job.prompt):
+            outputs = n_tokens
+        return Part(sequence.held_id, tokens, begin, outputs)
+
+    def _preempt(self) -> bool:
+        """Put the youngest running sequence back; False if only one is left."""
+        index = pick_victim([s.n_past for s in self._running])
+        if index is None:
+            return False
+        sequence = self._running.pop(index)
+        self._free(sequence)
+        sequence.preempted = True
+        self._waiting.append(sequence)
+        self._n_preemptions += 1
+        return True
+
+    def _free(self, sequence: Sequence) -> None:
+        """Give up a sequence's cells without keeping its prefix."""
+        if sequence.seq_id is not None:
+            self._backend.apply(self._cache.drop(sequence.seq_id))
+            sequence.seq_id = None
+        sequence.n_past = 0
+
+    def _recover_cells(self) -> None:
+        """Make room although the ledger believed that there was some."""
+        _log.warning("llama.cpp found no cells where the ledger counted free ones")
+        before = self._cache.n_retained
+        self._backend.apply(self._cache.evict(self._cache.n_cells))
+        if before == 0 and not self._preempt():
+            info = EngineFailed(
+                "The KV cache cannot hold this request. Load the model with a "
+                "larger --context-length."
+            ).to_info()
+            self._fail(list(self._running), info)
+
+    # What a step brought
+
+    def _note_prompts(
+        self, sequences: list[Sequence], parts: list[Part], rows: list[list[int]]
+    ) -> None:
+        for sequence, part, part_rows in zip(sequences, parts, rows, strict=True):
+            job = sequence.job
+            n_prompt = len(job.prompt)
+            if part.position >= n_prompt:
+                continue
+            if sequence.needs_prompt_logprobs:
+                self._read_prompt(sequence, part, part_rows)
+            if sequence.choice == 0:
+                done = min(sequence.n_past, n_prompt)
+                self._emit(job, PromptProgress(done, n_prompt))
+            if sequence.n_past >= n_prompt:
+                job.leader_ready = True
+                self._emit_echo(sequence)
+
+    def _read_prompt(self, sequence: Sequence, part: Part, rows: list[int]) -> None:
+        """Collect the log probabilities of the prompt's tokens.
+
+        The logits of a token speak of the next one.
+        """
+        job = sequence.job
+        if job.echo is None:
+            first = TokenLogprob(job.prompt[0], self._piece(job.prompt[0]), None)
+            job.echo = TextDelta(0, job.echo_text or "", (first,))
+        read = list(job.echo.logprobs)
+        n_top = job.request.top_logprobs or 0
+        for offset, row in enumerate(rows):
+            index = part.position + offset + 1
+            if index < len(job.prompt):
+                logits = self._backend.logits(row)
+                read.append(
+                    describe_token(logits, job.prompt[index], n_top, self._piece)
+                )
+        job.echo = TextDelta(0, job.echo.text, tuple(read))
+
+    def _emit_echo(self, sequence: Sequence) -> None:
+        job = sequence.job
+        if job.echo_text and sequence.n_generated == 0:
+            logprobs = job.echo.logprobs if job.echo else ()
+            self._emit(job, TextDelta(sequence.choice, job.echo_text, logprobs))
+
+    def _draw(self, ready: list[tuple[Sequence, int]]) -> None:
+        """Draw the next token of every sequence that has its logits."""
+        drawing: list[tuple[Sequence, Logits | None]] = []
+        draws: list[Callable[[], int]] = []
+        for sequence, row in ready:
+            request = sequence.job.request
+            if request.max_tokens == 0:
+                self._finish(sequence, FinishReason.MAX_TOKENS)
+                continue
+            try:
+                logits = self._backend.logits(row)
+            except DecodeFailed as error:
+                self._fail([sequence], EngineFailed(_explain(error)).to_info())
+                continue
+            # Bias and penalties change the logits; probabilities are of the
+            # model's own.
+            own = None if request.top_logprobs is None else logits.copy()
+            drawing.append((sequence, own))
+            draws.append(partial(sequence.held_sampler.sample, row, logits))
+        for (sequence, own), token in zip(drawing, self._pool.run(draws), strict=True):
+            try:
+                self._accept(sequence, token, own)
+            except Exception:  # the border: one request's trouble stays its own
+                _log.exception("handling a token failed")
+                info = EngineFailed("The engine failed on a token of this request.")
+                self._fail([sequence], info.to_info())
+
+    def _accept(self, sequence: Sequence, token: int, own: Logits | None) -> None:
+        job = sequence.job
+        job.n_generated += 1
+        sequence.n_generated += 1
+        if job.first_token_s is None:
+            job.first_token_s = time.monotonic()
+        if self._is_end(token):
+            self._finish(sequence, FinishReason.EOS)
+            return
+        sequence.tokens.append(token)
+        record = None
+        if own is not None:
+            n_top = job.request.top_logprobs or 0
+            record = describe_token(own, token, n_top, self._piece)
+        emission = sequence.transcript.feed(self._piece(token), record)
+        self._emit_text(sequence, emission)
+        if emission.stop is not None:
+            self._finish(sequence, FinishReason.STOP_STRING, emission.stop)
+            return
+        reason = sequence.next_reason(self._limits.n_ctx)
+        if reason is not None:
+            self._finish(sequence, reason)
+
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, stop: str | None = None
+    ) -> None:
+        job = sequence.job
+        self._emit_text(sequence, sequence.transcript.finish())
+        self._emit(job, ChoiceFinished(sequence.choice, reason, stop))
+        self._running.remove(sequence)
+        self._dismiss(sequence)
+        job.n_unfinished -= 1
+        if job.n_unfinished == 0:
+            self._emit(job, job.finish(time.monotonic()))
+
+    def _fail(self, sequences: list[Sequence], info: ErrorInfo) -> None:
+        """End the requests of these sequences and forget what they computed."""
+        jobs = {s.job.request.id: s.job for s in sequences}
+        for job in jobs.values():
+            self._emit(job, Failed(info))
+        for sequence in [*self._running, *self._waiting]:
+            if sequence.job.request.id in jobs:
+                self._free(sequence)
+                self._dismiss(sequence)
+        self._running = [s for s in self._running if s.job.request.id not in jobs]
+        self._waiting = [s for s in self._waiting if s.job.request.id not in jobs]
+
+    # Reports
+
+    def _emit_text(self, sequence: Sequence, emission: Emission) -> None:
+        if emission.text:
+            delta = TextDelta(sequence.choice, emission.text, emission.logprobs)
+            self._emit(sequence.job, delta)
+
+    def _emit(self, job: Job, event: Event) -> None:
+        self._events.append(RequestEvent(job.request.id, event))
+
+    def _flush(self) -> None:
+        if self._events:
+            self._report(Events(tuple(self._events)))
+            self._events.clear()
+
+    def _stats(self) -> Stats:
+        return Stats(
+            n_running=len(self._running),
+            n_waiting=len(self._waiting),
+            n_retained=self._cache.n_retained,
+            n_free_cells=self._cache.n_free_cells,
+            n_cells=self._cache.n_cells,
+            n_decoded_tokens=self._n_decoded,
+            n_prefilled_tokens=self._n_prefilled,
+            n_preemptions=self._n_preemptions,
+            prefill_chunk_tokens=self._clock.chunk_tokens(1),
+            prefill_token_s=self._clock.prefill_token_s,
+        )
+
+
+def _explain(error: DecodeFailed) -> str:
+    return f"The engine could not compute this request: {error}. Try it again."
