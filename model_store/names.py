@@ -84,15 +84,20 @@ class Names(Struct, frozen=True):
 def printable(text: str) -> str:
     """Drop what does not print and mark bytes that were no text.
 
-    The result has no control, format or line separator characters and can be
-    encoded as UTF-8; undecodable bytes become U+FFFD.
+    The result satisfies `str.isprintable` and can be encoded as UTF-8:
+    control and format characters are gone, every kind of space is a plain
+    one, undecodable bytes and unassigned characters become U+FFFD.
     """
-    normal = unicodedata.normalize("NFC", text)
-    return "".join(
-        "\ufffd" if unicodedata.category(char) == "Cs" else char
-        for char in normal
-        if unicodedata.category(char) not in _INVISIBLE
-    )
+    return "".join(map(_print, unicodedata.normalize("NFC", text)))
+
+
+def _print(char: str) -> str:
+    if char.isprintable():
+        return char
+    category = unicodedata.category(char)
+    if category in _INVISIBLE:
+        return ""
+    return " " if category == "Zs" else "\ufffd"
 
 
 def quoted(text: str) -> str:

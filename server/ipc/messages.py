@@ -154,7 +154,8 @@ def decode_command(payload: bytes) -> Command:
     Raises:
         msgspec.DecodeError: The payload is no command of this protocol.
     """
-    return _command_decoder.decode(payload)
+    command: Command = _command_decoder.decode(payload)
+    return command
 
 
 def decode_report(payload: bytes) -> Report:
@@ -163,4 +164,5 @@ def decode_report(payload: bytes) -> Report:
     Raises:
         msgspec.DecodeError: The payload is no report of this protocol.
     """
-    return _report_decoder.decode(payload)
+    report: Report = _report_decoder.decode(payload)
+    return report

@@ -18,21 +18,25 @@ shapes that real ones ask for:
 * If the template fails and there are system messages, these are put before
   the user message that follows, and it is tried once more.
 """
-# ruff: noqa: ANN401 variables of a template are JSON values
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from jinja2 import TemplateSyntaxError
 from msgspec import Struct
 
-from server.core.requests import ChatPrompt, Message, Text
+from server.core.requests import ChatPrompt, Message
 from server.text.controls import NONCHARACTERS, ControlTexts, find_noncharacters
 from server.text.deadline import run_limited
 from server.text.meter import RefusedError
 from server.text.sandbox import ChatEnvironment, TemplateRaisedError
+from server.text.turns import (
+    fold_system_messages,
+    make_turn,
+    map_strings,
+    walk_strings,
+)
 
 MAX_SOURCE_CHARS: Final = 256 * 1024
 MAX_OUTPUT_CHARS: Final = 32 * 1024 * 1024
@@ -52,12 +56,6 @@ CHATML: Final = (
 RESERVED_KWARGS: Final = frozenset(
     {"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"}
 )
-_OWN_WORDS: Final = frozenset(
-    "system user assistant tool role content name tool_call_id reasoning_content "
-    "tool_calls id type function arguments".split()  # noqa: SIM905 easier to read
-)
-"""Roles and keys, which templates look for and which are never changed."""
-
 _PROBE: Final = "Cloister 7261"
 
 T = TypeVar("T")
@@ -81,26 +79,6 @@ class Segment(Struct, frozen=True):
     """
 
     text: str
-
-
-class JsonArguments(dict[str, Any]):
-    """A tool call's arguments: a mapping that is its JSON text where asked.
-
-    Templates index it, iterate over it, or put it between other text.
-    """
-
-    def __init__(self, values: dict[str, Any], text: str) -> None:
-        super().__init__(values)
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
-
-    def __add__(self, other: object) -> str:
-        return self._text + other if isinstance(other, str) else NotImplemented
-
-    def __radd__(self, other: object) -> str:
-        return other + self._text if isinstance(other, str) else NotImplemented
 
 
 class ChatTemplate:
@@ -176,7 +154,7 @@ class ChatTemplate:
         except RefusedError:
             raise
         except Exception:
-            folded = _fold_system_messages(messages)
+            folded = fold_system_messages(messages)
             if folded == messages:
                 raise
         return self._render_shape(folded, prompt.template_kwargs, settings)
@@ -187,10 +165,10 @@ class ChatTemplate:
         template_kwargs: dict[str, Any],
         settings: dict[str, Any],
     ) -> tuple[Segment, ...]:
-        given = [template_kwargs, [_to_mapping(message) for message in messages]]
-        strings = list(_walk_strings(given))
+        given = [template_kwargs, [make_turn(message) for message in messages]]
+        strings = list(walk_strings(given))
         sentinel, is_taken = self._choose_sentinel(strings)
-        kwargs, turns = _map_strings(
+        kwargs, turns = map_strings(
             given, lambda text: self._protect(text, sentinel, is_taken=is_taken)
         )
         variables = {**kwargs, **settings, "messages": self._shape(turns)}
@@ -291,95 +269,6 @@ class ChatTemplate:
                 "this model."
             )
         raise TemplateError(msg)
-
-
-def _to_mapping(message: Message) -> dict[str, Any]:
-    """Write a message with the keys that templates know."""
-    turn: dict[str, Any] = {"role": message.role}
-    turn["content"] = "".join(part.text for part in message.content or ())
-    if message.name is not None:
-        turn["name"] = message.name
-    if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
-    if message.reasoning is not None:
-        turn["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    "arguments": _parse_arguments(call.arguments),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    return turn
-
-
-def _parse_arguments(text: str) -> JsonArguments | str:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return JsonArguments(values, text) if isinstance(values, dict) else text
-
-
-def _fold_system_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Put system messages before the text of the user message that follows.
-
-    Those that no user message follows become one of their own at the end.
-    """
-    folded: list[Message] = []
-    waiting: list[str] = []
-    for message in messages:
-        text = "".join(part.text for part in message.content or ())
-        if message.role == "system":
-            waiting.append(text)
-        elif message.role == "user" and waiting:
-            folded.append(_make_user_message([*waiting, text], message.name))
-            waiting = []
-        else:
-            folded.append(message)
-    if waiting:
-        folded.append(_make_user_message(waiting, None))
-    return tuple(folded)
-
-
-def _make_user_message(texts: list[str], name: str | None) -> Message:
-    return Message("user", (Text("\n\n".join(filter(None, texts))),), name)
-
-
-def _walk_strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _walk_strings(item)
-    elif isinstance(value, dict):
-        if isinstance(value, JsonArguments):
-            yield str(value)
-        for key, item in value.items():
-            yield key
-            yield from _walk_strings(item)
-
-
-def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """Copy a JSON value with every string changed that is not our own."""
-    if isinstance(value, str):
-        return value if value in _OWN_WORDS else change(value)
-    if isinstance(value, list):
-        return [_map_strings(item, change) for item in value]
-    if isinstance(value, dict):
-        copy = {
-            _map_strings(key, change): _map_strings(item, change)
-            for key, item in value.items()
-        }
-        if isinstance(value, JsonArguments):
-            return JsonArguments(copy, change(str(value)))
-        return copy
-    return value
 
 
 def _make_clock(now: datetime) -> Callable[[str], str]:

@@ -13,8 +13,8 @@ from datetime import datetime
 
 from server.core.errors import (
     ContextLengthExceeded,
-    EngineFailed,
     EmbeddingInputTooLong,
+    EngineFailed,
     InvalidRequest,
     ServerError,
 )
@@ -31,7 +31,6 @@ from server.text.template import CHATML, ChatTemplate, TemplateError
 from server.worker.sequence import Job
 from server.worker.tokens import Tokens, make_tokens
 from server.worker.vocabulary import Vocabulary
-
 
 _log = logging.getLogger(__name__)
 

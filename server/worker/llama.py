@@ -52,6 +52,7 @@ class LlamaBackend:
         self._model: Any = None
         self._context: Any = None
         self._memory: Any = None
+        self.vocabulary: Vocabulary
 
     @classmethod
     def load(
@@ -170,7 +171,8 @@ class LlamaBackend:
         if not np.isfinite(norms).all():
             msg = "the model computed embeddings that are not numbers"
             raise DecodeFailed(msg)
-        return vectors / np.maximum(norms, np.float32(1e-12))
+        unit: npt.NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
+        return unit
 
     def _load_model(self, on_progress: Callable[[float], None]) -> None:
         llama = self._llama

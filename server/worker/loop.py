@@ -3,7 +3,7 @@
 Theory
 ------
 One thread runs this loop and owns the backend, the KV ledger and every
-sequence; nobody else touches them. Other threads only put messages into the
+sequence (`server.worker.roster`); nobody else touches them. Other threads only put messages into the
 inbox. One turn:
 
     drain inbox → admit waiting → plan → make room → decode → draw → report
@@ -11,12 +11,6 @@ inbox. One turn:
 A turn reports once, one frame for all requests. Between two turns the inbox is
 drained, so a cancelled request costs at most the step that is under way. When
 nothing runs and nothing waits, the loop sleeps on the inbox.
-
-Life of a sequence:
-
-    waiting ──admit──▶ running ──finish, cancel──▶ gone (its prefix is retained)
-       ▲                  │
-       └────preempt───────┘        (its cells were wanted; it computes again)
 
 There is no difference in kind between prefill and decode: a running sequence
 has pending tokens, and when a step has fed the last of them, the next one is
@@ -46,24 +40,25 @@ from server.core.events import (
     TokenLogprob,
 )
 from server.ipc.messages import Events, Report, RequestEvent, Stats
-from server.text.transcript import Emission, Transcript
+from server.text.transcript import Emission
 from server.worker.backend import Backend, CacheFull, DecodeFailed, Logits, Part
 from server.worker.inbox import Ask, Forget, Message, Quit, Submit
 from server.worker.kvcache import KvCache
+from server.worker.roster import Roster
 from server.worker.sampling import SamplingPool, describe_token
 from server.worker.scheduler import (
     Feed,
     StepClock,
-    pick_victim,
     plan_step,
-    queue_rank,
 )
 from server.worker.sequence import Job, Sequence
 
 _log = logging.getLogger(__name__)
 
-_SEED_RANGE = 2**32 - 1
-"""llama.cpp takes 2**32 - 1 to mean a random seed, so it is left out."""
+_NO_CELLS = (
+    "The KV cache cannot hold this request. Load the model with a larger "
+    "--context-length."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +104,21 @@ class Loop:
     ) -> None:
         self.inbox: queue.SimpleQueue[Message[Job]] = queue.SimpleQueue()
         self._backend = backend
-        self._cache = cache
+        self._roster = Roster(backend, cache, limits.parallel)
         self._limits = limits
         self._piece = piece
         self._is_end = is_end
         self._report = report
         self._pool = pool
         self._clock = StepClock(limits.n_batch)
-        self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
         self._events: list[RequestEvent] = []
-        self._n_arrivals = 0
         self._n_decoded = 0
         self._n_prefilled = 0
-        self._n_preemptions = 0
 
     def run(self) -> None:
         """Work until a `Quit` arrives."""
         while self._drain():
-            self._admit()
+            self._roster.admit()
             self._step()
             self._flush()
 
@@ -135,7 +126,7 @@ class Loop:
 
     def _drain(self) -> bool:
         """Handle what came in; wait for something if there is no work."""
-        idle = not (self._running or self._waiting)
+        idle = self._roster.is_empty
         while True:
             try:
                 message = self.inbox.get(block=idle)
@@ -144,98 +135,14 @@ class Loop:
             idle = False
             match message:
                 case Submit(job):
-                    self._enqueue(job)
+                    self._roster.add(job)
                 case Forget(request_id):
-                    self._remove(request_id)
+                    self._roster.forget(request_id)
                 case Ask():
                     self._report(self._stats())
-                    idle = not (self._running or self._waiting)
+                    idle = self._roster.is_empty
                 case Quit():
                     return False
-
-    def _enqueue(self, job: Job) -> None:
-        request = job.request
-        self._n_arrivals += 1
-        job.arrival = self._n_arrivals
-        job.n_unfinished = request.n
-        for choice in range(request.n):
-            transcript = Transcript(
-                request.stop, want_logprobs=request.top_logprobs is not None
-            )
-            self._waiting.append(Sequence(job, choice, transcript, job.prompt[:]))
-
-    def _remove(self, request_id: str) -> None:
-        """Take every sequence of a request out, keeping its prefix reusable."""
-        self._waiting = [
-            s for s in self._waiting if not self._dismiss_if(s, request_id)
-        ]
-        self._running = [
-            s for s in self._running if not self._dismiss_if(s, request_id)
-        ]
-
-    def _dismiss_if(self, sequence: Sequence, request_id: str) -> bool:
-        if sequence.job.request.id != request_id:
-            return False
-        self._dismiss(sequence)
-        return True
-
-    def _dismiss(self, sequence: Sequence) -> None:
-        """Release what a sequence holds; the caller takes it off its list."""
-        if sequence.seq_id is not None:
-            self._backend.apply(self._cache.close(sequence.seq_id))
-            sequence.seq_id = None
-        if sequence.sampler is not None:
-            sequence.sampler.close()
-            sequence.sampler = None
-
-    # Admission
-
-    def _admit(self) -> None:
-        while len(self._running) < self._limits.parallel:
-            ready = [s for s in self._waiting if s.is_ready]
-            if not ready:
-                return
-            sequence = min(
-                ready,
-                key=lambda s: queue_rank(
-                    s.choice, s.job.arrival, preempted=s.preempted
-                ),
-            )
-            if not self._start(sequence):
-                return
-            self._waiting.remove(sequence)
-            self._running.append(sequence)
-            self._running.sort(key=lambda s: (s.job.arrival, s.choice))
-
-    def _start(self, sequence: Sequence) -> bool:
-        """Give a sequence its place in the cache; False if it has to wait."""
-        job = sequence.job
-        limit = 0 if sequence.needs_prompt_logprobs else len(sequence.tokens) - 1
-        if self._running and not self._has_room(sequence, limit):
-            return False
-        opened = self._cache.open(sequence.tokens, limit=limit)
-        if opened is None:
-            return False
-        self._backend.apply(opened.ops)
-        sequence.seq_id = opened.seq_id
-        sequence.n_past = opened.n_cached
-        if sequence.sampler is None:
-            seed = (job.seed + sequence.choice) % _SEED_RANGE
-            sequence.sampler = self._backend.make_sampler(
-                job.request.sampling, seed, job.prompt
-            )
-        if job.started_s is None:
-            job.started_s = time.monotonic()
-            job.n_cached = opened.n_cached
-        return True
-
-    def _has_room(self, sequence: Sequence, limit: int) -> bool:
-        """Whether the prompt fits beside what the running ones still need."""
-        source, n_cached = self._cache.find_prefix(sequence.tokens, limit)
-        spare = () if source is None else (source,)
-        promised = sum(s.n_pending for s in self._running) + len(self._running)
-        wanted = len(sequence.tokens) - n_cached + 1
-        return wanted + promised <= self._cache.n_available_cells(spare)
 
     # One step
 
@@ -243,7 +150,7 @@ class Loop:
         feeds = self._plan()
         if not feeds:
             return
-        sequences = [self._running[feed.index] for feed in feeds]
+        sequences = [self._roster.running[feed.index] for feed in feeds]
         parts = [
             self._part(s, feed.n_tokens)
             for s, feed in zip(sequences, feeds, strict=True)
@@ -254,15 +161,15 @@ class Loop:
         try:
             rows = self._backend.decode(parts)
         except CacheFull:
-            self._recover_cells()
+            if not self._roster.recover():
+                self._fail(sequences, EngineFailed(_NO_CELLS).to_info())
             return
         except DecodeFailed as error:
             _log.exception("a step failed")
             self._fail(sequences, EngineFailed(_explain(error)).to_info())
             return
         for sequence, part in zip(sequences, parts, strict=True):
-            self._cache.extend(part.seq_id, part.tokens)
-            sequence.n_past += len(part.tokens)
+            self._roster.extend(sequence, part.tokens)
         self._n_decoded += n_decode
         self._n_prefilled += n_prefill
         self._note_prompts(sequences, parts, rows)
@@ -270,34 +177,27 @@ class Loop:
             [
                 (s, r[-1])
                 for s, r in zip(sequences, rows, strict=True)
-                if not s.n_pending and s in self._running
+                if not s.n_pending
             ]
         )
         self._clock.observe(n_decode, n_prefill, time.monotonic() - begin_s)
 
     def _plan(self) -> list[Feed]:
         """Decide the step and make room for it, preempting if it must."""
-        while self._running:
-            n_decode = sum(1 for s in self._running if s.n_pending == 1)
+        while running := self._roster.running:
+            n_decode = sum(1 for s in running if s.n_pending == 1)
             feeds = plan_step(
-                [s.n_pending for s in self._running],
-                self._clock.chunk_tokens(n_decode),
+                [s.n_pending for s in running], self._clock.chunk_tokens(n_decode)
             )
             feeds = [self._cap(feed) for feed in feeds]
             wanted = sum(feed.n_tokens for feed in feeds)
-            if not self._backend.counts_cells:
-                return feeds
-            if self._cache.n_free_cells < wanted:
-                self._backend.apply(self._cache.evict(wanted))
-            if self._cache.n_free_cells >= wanted:
-                return feeds
-            if not self._preempt():
+            if self._roster.make_room(wanted) or not self._roster.preempt():
                 return feeds
         return []
 
     def _cap(self, feed: Feed) -> Feed:
         """Bound the logit rows of a prompt whose tokens are echoed."""
-        if not self._running[feed.index].needs_prompt_logprobs:
+        if not self._roster.running[feed.index].needs_prompt_logprobs:
             return feed
         rows = self._limits.prompt_logprob_rows
         return Feed(feed.index, min(feed.n_tokens, rows))
@@ -310,37 +210,6 @@ class Loop:
         if sequence.needs_prompt_logprobs and begin < len(sequence.job.prompt):
             outputs = n_tokens
         return Part(sequence.held_id, tokens, begin, outputs)
-
-    def _preempt(self) -> bool:
-        """Put the youngest running sequence back; False if only one is left."""
-        index = pick_victim([s.n_past for s in self._running])
-        if index is None:
-            return False
-        sequence = self._running.pop(index)
-        self._free(sequence)
-        sequence.preempted = True
-        self._waiting.append(sequence)
-        self._n_preemptions += 1
-        return True
-
-    def _free(self, sequence: Sequence) -> None:
-        """Give up a sequence's cells without keeping its prefix."""
-        if sequence.seq_id is not None:
-            self._backend.apply(self._cache.drop(sequence.seq_id))
-            sequence.seq_id = None
-        sequence.n_past = 0
-
-    def _recover_cells(self) -> None:
-        """Make room although the ledger believed that there was some."""
-        _log.warning("llama.cpp found no cells where the ledger counted free ones")
-        before = self._cache.n_retained
-        self._backend.apply(self._cache.evict(self._cache.n_cells))
-        if before == 0 and not self._preempt():
-            info = EngineFailed(
-                "The KV cache cannot hold this request. Load the model with a "
-                "larger --context-length."
-            ).to_info()
-            self._fail(list(self._running), info)
 
     # What a step brought
 
@@ -443,8 +312,7 @@ class Loop:
         job = sequence.job
         self._emit_text(sequence, sequence.transcript.finish())
         self._emit(job, ChoiceFinished(sequence.choice, reason, stop))
-        self._running.remove(sequence)
-        self._dismiss(sequence)
+        self._roster.finish(sequence)
         job.n_unfinished -= 1
         if job.n_unfinished == 0:
             self._emit(job, job.finish(time.monotonic()))
@@ -454,12 +322,7 @@ class Loop:
         jobs = {s.job.request.id: s.job for s in sequences}
         for job in jobs.values():
             self._emit(job, Failed(info))
-        for sequence in [*self._running, *self._waiting]:
-            if sequence.job.request.id in jobs:
-                self._free(sequence)
-                self._dismiss(sequence)
-        self._running = [s for s in self._running if s.job.request.id not in jobs]
-        self._waiting = [s for s in self._waiting if s.job.request.id not in jobs]
+            self._roster.discard(job.request.id)
 
     # Reports
 
@@ -478,14 +341,14 @@ class Loop:
 
     def _stats(self) -> Stats:
         return Stats(
-            n_running=len(self._running),
-            n_waiting=len(self._waiting),
-            n_retained=self._cache.n_retained,
-            n_free_cells=self._cache.n_free_cells,
-            n_cells=self._cache.n_cells,
+            n_running=len(self._roster.running),
+            n_waiting=len(self._roster.waiting),
+            n_retained=self._roster.cache.n_retained,
+            n_free_cells=self._roster.cache.n_free_cells,
+            n_cells=self._roster.cache.n_cells,
             n_decoded_tokens=self._n_decoded,
             n_prefilled_tokens=self._n_prefilled,
-            n_preemptions=self._n_preemptions,
+            n_preemptions=self._roster.n_preemptions,
             prefill_chunk_tokens=self._clock.chunk_tokens(1),
             prefill_token_s=self._clock.prefill_token_s,
         )

@@ -93,7 +93,7 @@ def test_only_visible_gguf_names_count(name, expected):
 def test_any_name_gives_an_id_that_can_be_sent(text):
     for clean in (parse_file_name(text + ".gguf").base_id, printable(text)):
         clean.encode()
-        assert clean.isprintable() or " " in clean or "\ue000" <= max(clean)
+        assert clean.isprintable()
     assert parse_file_name(text + ".gguf").base_id
     assert len(quoted(text)) <= 82
 
@@ -118,23 +118,23 @@ def ids(*relatives):
 
 
 def test_a_single_model_has_the_plain_id():
-    assert ["m", "n"] == ids("p/r/M-Q8_0.gguf", "p/r/N-Q8_0.gguf")
+    assert ids("p/r/M-Q8_0.gguf", "p/r/N-Q8_0.gguf") == ["m", "n"]
 
 
 def test_models_that_share_an_id_add_the_quantization():
-    assert ["m@q8_0", "m@q4_k_m"] == ids("p/r/M-Q8_0.gguf", "p/r/M-Q4_K_M.gguf")
+    assert ids("p/r/M-Q8_0.gguf", "p/r/M-Q4_K_M.gguf") == ["m@q8_0", "m@q4_k_m"]
 
 
 def test_models_that_share_that_too_add_publisher_and_repository():
-    assert ["p/r/m@q8_0", "p/s/m@q8_0", "m@q6_k"] == ids(
-        "P/R/M-Q8_0.gguf", "P/S/M-Q8_0.gguf", "p/s/M-Q6_K.gguf"
-    )
+    assert ids("P/R/M-Q8_0.gguf", "P/S/M-Q8_0.gguf", "p/s/M-Q6_K.gguf") == [
+        "p/r/m@q8_0",
+        "p/s/m@q8_0",
+        "m@q6_k",
+    ]
 
 
 def test_what_is_still_shared_is_numbered():
-    assert ["p/r/m@q8_0", "p/r/m@q8_0-2", "p/r/m@q8_0-3"] == ids(
-        "p/r/a/M-Q8_0.gguf", "p/r/b/M-Q8_0.gguf", "p/r/c/m.Q8_0.gguf"
-    ) or ids("p/r/M-Q8_0.gguf", "p/r/m-Q8_0.gguf", "p/r/m.Q8_0.gguf") == [
+    assert ids("p/r/M-Q8_0.gguf", "p/r/m-Q8_0.gguf", "p/r/m.Q8_0.gguf") == [
         "p/r/m@q8_0",
         "p/r/m@q8_0-2",
         "p/r/m@q8_0-3",
@@ -201,7 +201,7 @@ def test_a_sound_model_takes_a_shared_name_before_a_broken_one():
 
 def test_a_model_without_known_quantization_still_gets_an_id():
     names, _ = assign_names([candidate("p/r/m.gguf"), candidate("p/r/m-Q8_0.gguf")])
-    assert ["m@unknown", "m@q8_0"] == [each.id for each in names]
+    assert [each.id for each in names] == ["m@unknown", "m@q8_0"]
 
 
 def test_an_id_is_never_hidden_by_another_models_alias():

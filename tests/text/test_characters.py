@@ -28,7 +28,7 @@ BYTES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(BYTES)
 def test_any_split_decodes_as_the_whole_would(pieces: list[bytes]) -> None:
     decoder = CharacterDecoder()

@@ -28,7 +28,7 @@ def cut(text: str, places: list[int]) -> list[str]:
     return [text[a:b] for a, b in pairwise(edges)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(LETTERS, STOPS, st.lists(st.integers(0, 100), max_size=8))
 def test_any_split_shows_what_one_search_shows(
     text: str, stops: tuple[str, ...], places: list[int]
@@ -43,7 +43,7 @@ def test_any_split_shows_what_one_search_shows(
     assert search_once(text, stops) == (shown, found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(LETTERS, STOPS)
 def test_only_the_longest_possible_beginning_is_held_back(
     text: str, stops: tuple[str, ...]

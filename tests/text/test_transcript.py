@@ -89,7 +89,7 @@ def find_beginnings(pieces: list[bytes]) -> list[int]:
     return beginnings
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(PIECES, STOPS)
 def test_text_and_stop_are_those_of_the_whole(
     pieces: list[bytes], stops: tuple[str, ...]
@@ -101,7 +101,7 @@ def test_text_and_stop_are_those_of_the_whole(
     assert search_once(whole, stops) == (text, found)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(PIECES, STOPS)
 def test_each_token_comes_exactly_with_the_character_it_begins_in(
     pieces: list[bytes], stops: tuple[str, ...]
@@ -118,7 +118,7 @@ def test_each_token_comes_exactly_with_the_character_it_begins_in(
     assert shown == list(arrived)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(PIECES, STOPS)
 def test_an_emission_without_text_has_no_tokens_and_bytes_cover_the_text(
     pieces: list[bytes], stops: tuple[str, ...]
