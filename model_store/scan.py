@@ -1,7 +1,7 @@
 """Finds GGUF files below directories, without writing anything.
 
-Real directories are walked first and links to directories after all of them,
-so a file that can be reached both ways is found at its real place. No
+The directories are walked one after the other, and links to directories after
+all of them, so a file that can be reached both ways is found at its real place. No
 directory is entered twice, which also ends loops. What cannot be read is
 noted and left out.
 """
@@ -69,27 +69,28 @@ class _Walk:
         self._notes: list[str] = []
         self._entered: set[tuple[int, int]] = set()
         self._n_entries = 0
-        self._real: deque[_Folder] = deque()
         self._linked: deque[_Folder] = deque()
+        self._is_cut = False
 
     def run(self, directories: Sequence[Path]) -> Scan:
-        self._real.extend(
-            _Folder(root=root, relative=(), path=os.fspath(directory))
-            for root, directory in enumerate(directories)
-        )
-        while self._real or self._linked:
-            queue = self._real or self._linked
-            self._enter(queue.popleft())
-            if self._n_entries >= MAX_ENTRIES:
-                self._note(
-                    f"The models directories have more than {MAX_ENTRIES} entries; "
-                    "the rest was not looked at."
-                )
-                break
+        for root, directory in enumerate(directories):
+            path = os.fspath(directory)
+            self._drain(deque([_Folder(root=root, relative=(), path=path)]))
+        self._drain(self._linked)
         files = sorted(self._files, key=lambda file: (file.root, file.relative))
         return Scan(files=tuple(files), notes=tuple(self._notes))
 
-    def _enter(self, folder: _Folder) -> None:
+    def _drain(self, queue: deque[_Folder]) -> None:
+        while queue and self._n_entries < MAX_ENTRIES:
+            self._enter(queue.popleft(), queue)
+        if queue and not self._is_cut:
+            self._is_cut = True
+            self._note(
+                f"The models directories have more than {MAX_ENTRIES} entries; "
+                "the rest was not looked at."
+            )
+
+    def _enter(self, folder: _Folder, queue: deque[_Folder]) -> None:
         try:
             facts = Path(folder.path).stat()
             if (facts.st_dev, facts.st_ino) in self._entered:
@@ -102,29 +103,31 @@ class _Walk:
             return
         for entry in found:
             self._n_entries += 1
-            self._look_at(folder, entry)
+            self._look_at(folder, entry, queue)
 
-    def _look_at(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
+    def _look_at(
+        self, folder: _Folder, entry: os.DirEntry[str], queue: deque[_Folder]
+    ) -> None:
         if entry.name.startswith("."):
             return
         relative = (*folder.relative, entry.name)
         try:
             if entry.is_dir():
                 below = _Folder(root=folder.root, relative=relative, path=entry.path)
-                self._queue(below, is_link=entry.is_symlink())
+                self._queue(below, self._linked if entry.is_symlink() else queue)
             elif is_gguf_name(entry.name):
                 self._add(folder.root, relative, entry)
         except OSError as error:
             self._note_error("The file", entry.path, error)
 
-    def _queue(self, folder: _Folder, *, is_link: bool) -> None:
+    def _queue(self, folder: _Folder, queue: deque[_Folder]) -> None:
         if len(folder.relative) > MAX_DEPTH:
             self._note(
                 f"The folder '{printable(folder.path)}' lies deeper than "
                 f"{MAX_DEPTH} folders and was not looked at."
             )
             return
-        (self._linked if is_link else self._real).append(folder)
+        queue.append(folder)
 
     def _add(
         self, root: int, relative: tuple[str, ...], entry: os.DirEntry[str]

@@ -219,6 +219,8 @@ def _describe(error: ErrorDetails) -> InvalidField:
         got = json_type(value)
         if kind == "int_type" and isinstance(value, float):
             got = "a number with a fraction"
+        elif kind == "float_type" and type(value) is int:
+            got = "one that is too large"
         return InvalidField(
             f"Invalid type for '{param}': expected {expected}, but got {got}.",
             code="invalid_type",

@@ -89,14 +89,22 @@ class ChatTemplate:
         bos: Text of the token that begins a text, or "".
         eos: Text of the token that ends one, or "".
         control_texts: Texts of all control tokens of the vocabulary.
+        limit_s: Seconds that compiling and each render may take.
 
     Raises:
         TemplateError: The source is too long or is no valid template.
     """
 
     def __init__(
-        self, source: str, *, bos: str, eos: str, control_texts: frozenset[str]
+        self,
+        source: str,
+        *,
+        bos: str,
+        eos: str,
+        control_texts: frozenset[str],
+        limit_s: float = MAX_RENDER_S,
     ) -> None:
+        self._limit_s = limit_s
         if len(source) > MAX_SOURCE_CHARS:
             raise TemplateError(
                 f"The model's chat template has {len(source)} characters, more than "
@@ -246,7 +254,7 @@ class ChatTemplate:
         """
         self._environment.begin(sentinel="", limit_chars=MAX_WORK_CHARS)
         try:
-            return run_limited(action, MAX_RENDER_S)
+            return run_limited(action, self._limit_s)
         except TemplateSyntaxError as error:
             msg = (
                 f"The model's chat template is broken at line {error.lineno}: "

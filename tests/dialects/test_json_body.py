@@ -107,6 +107,13 @@ def test_whole_surrogate_pairs_and_a_byte_order_mark_are_text():
             "fraction.",
         ),
         (
+            b'{"model": "m", "messages": [], "top_p": 1%s}' % (b"0" * 400),
+            "invalid_type",
+            "top_p",
+            "Invalid type for 'top_p': expected a number, but got one that is too "
+            "large.",
+        ),
+        (
             b'{"model": "m", "messages": [], "logit_bias": {"5": "1"}}',
             "invalid_type",
             "logit_bias.5",

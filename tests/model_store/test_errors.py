@@ -24,8 +24,8 @@ def test_the_drawn_tree_is_the_tree_of_classes():
             errors.BadGguf(Path("a\n\udcffb.gguf"), "it is 3 bytes long"),
             "bad_gguf",
             (
-                "The file 'a\ufffdb.gguf' is not a usable GGUF file: it is 3 bytes long. "
-                "Copy or download the file again, or remove it."
+                "The file 'a\ufffdb.gguf' is not a usable GGUF file: it is 3 bytes "
+                "long. Copy or download the file again, or remove it."
             ),
         ),
         (

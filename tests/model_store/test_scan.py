@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,10 +66,8 @@ def test_a_linked_folder_keeps_its_real_place(tmp_path, place):
 def test_a_directory_inside_another_counts_once(tmp_path, place):
     place("p/r/a.gguf", b"")
     models = tmp_path / "models"
-    assert found(models, models / "p") == [(0, "p/r/a.gguf")] or found(
-        models, models / "p"
-    ) == [(1, "r/a.gguf")]
-    assert len(found(models, models)) == 1
+    assert found(models, models / "p") == [(0, "p/r/a.gguf")]
+    assert found(models / "p", models) == [(0, "r/a.gguf")]
 
 
 def test_what_cannot_be_read_is_noted(tmp_path, place):
@@ -79,14 +78,12 @@ def test_what_cannot_be_read_is_noted(tmp_path, place):
     os.mkfifo(models / "pipe.gguf")
     result = scan_directories([models, tmp_path / "absent"])
     assert [each.relative for each in result.files] == [("a.gguf",)]
-    assert sorted(result.notes) == sorted(
-        [
-            f"The file '{models}/gone.gguf' cannot be read: No such file or directory.",
-            f"'{models}/pipe.gguf' is not a regular file and was left out.",
-            f"The folder '{tmp_path}/absent' cannot be read: No such file or directory.",
-            *[note for note in result.notes if "self" in note],
-        ]
-    )
+    assert set(result.notes) == {
+        f"The file '{models}/self' cannot be read: Too many levels of symbolic links.",
+        f"The file '{models}/gone.gguf' cannot be read: No such file or directory.",
+        f"'{models}/pipe.gguf' is not a regular file and was left out.",
+        f"The folder '{tmp_path}/absent' cannot be read: No such file or directory.",
+    }
 
 
 UNREADABLE = """
@@ -103,15 +100,13 @@ print([each.relative[-1] for each in result.files], *result.notes)
 def test_an_unreadable_folder_does_not_stop_the_scan(tmp_path, place):
     place("open/a.gguf", b"")
     closed = place("closed/b.gguf", b"").parent
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.name.startswith(
-            ("pytest", "test")
-        ):
-            folder.chmod(0o755)
+    (tmp_path / "models").chmod(0o755)
     closed.chmod(0)
     try:
         out = subprocess.run(
-            [sys.executable, "-c", UNREADABLE, tmp_path / "models"],
+            [sys.executable, "-c", UNREADABLE, "."],
+            cwd=tmp_path / "models",
+            env={"PYTHONPATH": str(Path(scan.__file__).parents[1])},
             capture_output=True,
             text=True,
             check=True,
@@ -119,7 +114,7 @@ def test_an_unreadable_folder_does_not_stop_the_scan(tmp_path, place):
     finally:
         closed.chmod(0o755)
     assert out.strip() == (
-        f"['a.gguf'] The folder '{closed}' cannot be read: Permission denied."
+        "['a.gguf'] The folder './closed' cannot be read: Permission denied."
     )
 
 
@@ -138,11 +133,10 @@ def test_depth_is_bounded(tmp_path, place):
     place(f"{deep}/d/out.gguf", b"")
     result = scan_directories([tmp_path / "models"])
     assert [each.relative[-1] for each in result.files] == ["in.gguf"]
-    assert result.notes == (
-        (
-            f"The folder '{tmp_path}/models/{deep}/d' lies deeper than 16 folders and was "
-            "not looked at."
-        ),
+    (note,) = result.notes
+    assert note == (
+        f"The folder '{tmp_path}/models/{deep}/d' lies deeper than 16 folders and "
+        "was not looked at."
     )
 
 
@@ -152,8 +146,9 @@ def test_entries_are_bounded(tmp_path, place, monkeypatch):
         place(f"{number}/a.gguf", b"")
     result = scan_directories([tmp_path / "models"])
     assert result.files == ()
-    assert result.notes == (
-        "The models directories have more than 3 entries; the rest was not looked at.",
+    (note,) = result.notes
+    assert note == (
+        "The models directories have more than 3 entries; the rest was not looked at."
     )
 
 

@@ -17,6 +17,8 @@ from model_store.summary import (
     tell_kind,
 )
 
+HEADS = "'llama.attention.head_count'"
+RANGE = "from 0 to 2147483647"
 INT32, FLOAT32, BOOL, STRING, ARRAY, UINT32 = 5, 6, 7, 8, 9, 4
 
 
@@ -193,31 +195,79 @@ def test_recurrent_models_by_keys_and_by_architecture(forge):
     assert not summarize(read(forge(keys=architecture_keys("qwen3")))).is_recurrent
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"general.architecture": None}, "general.architecture is missing"),
-        ({"general.architecture": (UINT32, 1)}, "'general.architecture' is 1, which is not text"),  # noqa: E501
-        ({"llama.block_count": None}, "'llama.block_count' is missing"),
-        ({"llama.block_count": (UINT32, 0)}, "'llama.block_count' is 0"),
-        ({"llama.block_count": (UINT32, 513)}, "'llama.block_count' is 513; it must be from 0 to 512"),  # noqa: E501
-        ({"llama.context_length": None}, "'llama.context_length' is missing"),
-        ({"llama.embedding_length": (STRING, "big")}, "'llama.embedding_length' is 'big', which is no whole number"),  # noqa: E501
-        ({"llama.embedding_length": (BOOL, 1)}, "'llama.embedding_length' is 'True', which is no whole number"),  # noqa: E501
-        ({"llama.context_length": (ARRAY, (STRING, ["a"]))}, "'llama.context_length' is an array of 1, which is no whole number"),  # noqa: E501
-        ({"llama.context_length": (INT32, -1)}, "'llama.context_length' is -1; it must be from 0 to 2147483647"),  # noqa: E501
-        ({"llama.attention.head_count": (ARRAY, (UINT32, [4, 4, 4]))}, "'llama.attention.head_count' has 3 numbers for 2 layers"),  # noqa: E501
-        ({"llama.attention.head_count": (ARRAY, (FLOAT32, [4.0, 4.0]))}, "'llama.attention.head_count' has values that are not whole numbers from 0 to 2147483647"),  # noqa: E501
-        ({"llama.attention.head_count": (ARRAY, (INT32, [4, -4]))}, "'llama.attention.head_count' has values that are not whole numbers from 0 to 2147483647"),  # noqa: E501
-        ({"llama.expert_count": (UINT32, 1_025)}, "'llama.expert_count' is 1025; it must be from 0 to 1024"),  # noqa: E501
-        ({"llama.expert_used_count": (UINT32, 2)}, "it uses 2 of 0 experts"),
-        ({"llama.expert_count": (UINT32, 8)}, "it uses 0 of 8 experts"),
-        ({"tokenizer.chat_template": (STRING, "x" * (2**20 + 1))}, "'tokenizer.chat_template' has 1048577 bytes, which is too long"),  # noqa: E501
-        ({"split.count": (UINT32, 65_536)}, "'split.count' is 65536; it must be from 0 to 65535"),  # noqa: E501
-    ],
-)  # fmt: skip
-def test_what_the_engine_would_not_load_is_refused(forge, keys, expected):
-    assert expected == refusal(forge, keys)
+REFUSED = [
+    ("general.architecture", None, "general.architecture is missing"),
+    (
+        "general.architecture",
+        (UINT32, 1),
+        "'general.architecture' is 1, which is not text",
+    ),
+    ("llama.block_count", None, "'llama.block_count' is missing"),
+    ("llama.block_count", (UINT32, 0), "'llama.block_count' is 0"),
+    (
+        "llama.block_count",
+        (UINT32, 513),
+        "'llama.block_count' is 513; it must be from 0 to 512",
+    ),
+    ("llama.context_length", None, "'llama.context_length' is missing"),
+    (
+        "llama.embedding_length",
+        (STRING, "big"),
+        "'llama.embedding_length' is 'big', which is no whole number",
+    ),
+    (
+        "llama.embedding_length",
+        (BOOL, 1),
+        "'llama.embedding_length' is 'True', which is no whole number",
+    ),
+    (
+        "llama.context_length",
+        (ARRAY, (STRING, ["a"])),
+        "'llama.context_length' is an array of 1, which is no whole number",
+    ),
+    (
+        "llama.context_length",
+        (INT32, -1),
+        f"'llama.context_length' is -1; it must be {RANGE}",
+    ),
+    (
+        "llama.attention.head_count",
+        (ARRAY, (UINT32, [4, 4, 4])),
+        f"{HEADS} has 3 numbers for 2 layers",
+    ),
+    (
+        "llama.attention.head_count",
+        (ARRAY, (FLOAT32, [4.0, 4.0])),
+        f"{HEADS} has values that are not whole numbers {RANGE}",
+    ),
+    (
+        "llama.attention.head_count",
+        (ARRAY, (INT32, [4, -4])),
+        f"{HEADS} has values that are not whole numbers {RANGE}",
+    ),
+    (
+        "llama.expert_count",
+        (UINT32, 1_025),
+        "'llama.expert_count' is 1025; it must be from 0 to 1024",
+    ),
+    ("llama.expert_used_count", (UINT32, 2), "it uses 2 of 0 experts"),
+    ("llama.expert_count", (UINT32, 8), "it uses 0 of 8 experts"),
+    (
+        "tokenizer.chat_template",
+        (STRING, "x" * (2**20 + 1)),
+        "'tokenizer.chat_template' has 1048577 bytes, which is too long",
+    ),
+    (
+        "split.count",
+        (UINT32, 65_536),
+        "'split.count' is 65536; it must be from 0 to 65535",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), REFUSED)
+def test_what_the_engine_would_not_load_is_refused(forge, key, value, expected):
+    assert expected == refusal(forge, {key: value})
 
 
 @pytest.mark.parametrize(
