@@ -170,13 +170,11 @@ class Catalog:
             return _Entry(files=group, error=first.error)
         if first.summary is None:
             return first.kind
-        shards: list[ShardSummary] = []
-        for file in group.files[1:]:
-            reading = self._recall(file, seen, is_first=False)
-            if reading.error is not None:
-                return _Entry(files=group, error=reading.error)
-            if reading.shard is not None:
-                shards.append(reading.shard)
+        others = [self._recall(each, seen, is_first=False) for each in group.files[1:]]
+        for other in others:
+            if other.error is not None:
+                return _Entry(files=group, error=other.error)
+        shards = [each.shard for each in others if each.shard is not None]
         return _join(group, first.summary, shards)
 
     def _recall(

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any, Self
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 HTTP_OK = 200
+BUSY_LOAD = 1.0
 
 
 def free_port() -> int:
@@ -27,6 +29,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def warn_if_busy() -> None:
+    """Say on stderr if other programs use the cores that are to be measured."""
+    load = os.getloadavg()[0]
+    if load > BUSY_LOAD:
+        sys.stderr.write(
+            f"Other programs keep the machine busy (load {load:.1f}): these numbers "
+            "will not hold. Measure again when it is quiet.\n"
+        )
 
 
 class Server:
@@ -91,11 +103,12 @@ class Server:
         )
 
     def log_tail(self) -> str:
-        """Return the end of what the server printed."""
+        """Return the end of what the server printed, and whether it has ended."""
         size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), 4000, max(0, size - 4000)).decode(
-            errors="replace"
-        )
+        tail = os.pread(self._log.fileno(), 4000, max(0, size - 4000))
+        status = self._process.poll() if self._process is not None else None
+        end = "still running" if status is None else f"ended with status {status}"
+        return f"{tail.decode(errors='replace')}\n[the server: {end}]"
 
 
 def cloister(

@@ -40,7 +40,13 @@ def build_wheel(
     command += ["--no-cache-dir", "--no-binary", PACKAGE]
     command += ["--wheel-dir", str(folder), f"{PACKAGE}=={version}"]
     log = folder / "build.log"
-    if run_logged(command, env, log, Progress(sys.stdout)) != 0:
+    status = run_logged(command, env, log, Progress(sys.stdout))
+    if status < 0:
+        raise InstallError(
+            f"The build was ended by signal {-status}, from outside or for want of "
+            f"memory; its log is {log}. Try again: make install"
+        )
+    if status != 0:
         tail = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         raise InstallError(
             "\n".join(tail) + "\n\nllama.cpp could not be built; the whole log is "

@@ -136,7 +136,7 @@ def _build_into(
 
 
 def _install_wheel(interpreter: Interpreter, wheel: Path) -> None:
-    command = [str(interpreter.path), "-m", "pip", "install", "--quiet", "--no-deps"]
+    command = [str(interpreter.path), "-m", "pip", "install", "-qq", "--no-deps"]
     command += ["--force-reinstall", str(wheel)]
     if subprocess.run(command, check=False).returncode != 0:
         raise InstallError(f"pip could not install {wheel}; its reason is above.")

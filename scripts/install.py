@@ -172,7 +172,7 @@ def install_project(root: Path, interpreter: Interpreter) -> None:
         InstallError: pip failed; it has said why.
     """
     print("installing the project and its tools", flush=True)
-    command = [str(interpreter.path), "-m", "pip", "install", "--quiet"]
+    command = [str(interpreter.path), "-m", "pip", "install", "-qq"]
     # Were the engine missing here, pip would compile it with flags of its own.
     command += ["--only-binary", PACKAGE, "--editable", f"{root}[dev]"]
     if subprocess.run(command, check=False).returncode != 0:

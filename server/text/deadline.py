@@ -7,8 +7,8 @@ between two bytecodes at any place, hence three rules:
 * It is raised at most once, under a lock, and never after the end was noted
   under the same lock; the end also takes back one that has not landed yet.
   So nothing can land once `run_limited` has returned.
-* It may land inside the bookkeeping itself. That is why the end is noted
-  twice where it did: the second time nothing can interrupt any more.
+* It may land inside the bookkeeping itself. It was the only one then, so
+  there is nothing left to stop.
 * It is no `Exception`, so that no `except Exception` on the way swallows it.
 
 What it cannot interrupt is one long call into C; such calls must be bounded
@@ -69,7 +69,6 @@ def run_limited(action: Callable[[], T], limit_s: float) -> T:
         finally:
             watchdog.stop()
     except _Expired:
-        watchdog.stop()
         msg = f"not finished after {limit_s:g} s"
         raise TimeoutError(msg) from None
 

@@ -16,8 +16,8 @@ is given is charged *before* it happens:
   arguments; filters of no use to a chat template do not exist here;
 * whatever turns a nested value into text: it is walked through first.
 
-A comparison of deeply shared lists can still take long inside C. It holds up
-the worker of the model that brought it, and nobody else.
+A comparison of deeply shared lists can still take long inside C; it holds up
+the worker of the model that brought it and nobody else.
 """
 
 # ruff: noqa: ANN401, FBT002 values of a foreign program can be anything, and
@@ -41,6 +41,7 @@ from markupsafe import Markup
 
 from server.text.controls import ControlTexts
 from server.text.meter import (
+    LIST_ITEM_CHARS,
     Meter,
     RefusedError,
     check_format_spec,
@@ -50,42 +51,14 @@ from server.text.meter import (
 
 MAX_INDENT_CHARS: Final = 64
 
+# fmt: off
 _FILTERS: Final = (
-    "abs",
-    "attr",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "groupby",
-    "int",
-    "items",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "reverse",
-    "safe",
-    "select",
-    "selectattr",
-    "sort",
-    "sum",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-    "wordcount",
+    "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape",
+    "first", "float", "groupby", "int", "items", "last", "length", "list", "lower",
+    "map", "max", "min", "reject", "rejectattr", "reverse", "safe", "select",
+    "selectattr", "sort", "sum", "title", "trim", "unique", "upper", "wordcount",
 )
+# fmt: on
 _GLOBALS: Final = ("range", "dict", "cycler", "joiner", "namespace")
 _HIDDEN_METHODS: Final = frozenset(
     {"encode", "translate", "maketrans", "unescape", "striptags", "escape"}
@@ -163,12 +136,22 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             kept.append(part)
         return "".join(kept)
 
+    def to_text(self, value: Any) -> str:
+        """Write a value as `str` does, but for the sentinels in it.
+
+        `str` of a list escapes them, and the prompt could not be cut there.
+        """
+        return self._restore_sentinels(str(value))
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Hide what no template needs: numbers' methods, codecs, unescaping."""
+        """Hide numbers' methods, codecs, unescaping; let lists grow and shrink."""
         if isinstance(obj, int | float | bytes):
             return False
         if isinstance(obj, str) and attr in _HIDDEN_METHODS:
             return False
+        # All lists were made for this render alone, and Kimi's template queues.
+        if type(obj) is list and attr in {"append", "pop"}:
+            return True
         return super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -180,12 +163,15 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "%" and isinstance(left, str):
             self.meter.charge_percent(left, right)
         result = super().call_binop(context, operator, left, right)
+        if operator == "%" and type(result) is str:
+            result = self.to_text(result)
         self.meter.charge_result(result)
         return result
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method; those of strings are metered."""
         owner = getattr(obj, "__self__", None)
+        self.meter.charge(LIST_ITEM_CHARS)
         if isinstance(owner, str):
             name = obj.__name__
             if name == "join":
@@ -212,7 +198,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             for item in (*args, *kwargs.values()):
                 for _ in range(text.count("{")):
                     self.meter.charge_text_of(item)
-            return _BoundedFormatter(self).vformat(text, args, kwargs)
+            return self.to_text(_BoundedFormatter(self).vformat(text, args, kwargs))
 
         return format_text
 
@@ -246,7 +232,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             raise TypeError("format takes positional or keyword arguments, not both")
         values = kwargs or args
         self.meter.charge_percent(str(value), values)
-        return str(value) % values
+        return self.to_text(str(value) % values)
 
     def _indent(
         self, s: Any, width: int | str = 4, first: Any = False, blank: Any = False
@@ -261,7 +247,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     ) -> str:
         if attribute is not None:
             value = (self.getitem(item, attribute) for item in value)
-        return str(d).join(map(str, self.meter.charge_items(value, str(d))))
+        return str(d).join(map(self.to_text, self.meter.charge_items(value, str(d))))
 
     def _replace(self, s: Any, old: Any, new: Any, count: int | None = None) -> str:
         text, old, new = str(s), str(old), str(new)
@@ -272,7 +258,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def _to_string(self, value: Any) -> Any:
         self.meter.charge_text_of(value)
-        return value if isinstance(value, str) else str(value)
+        return value if isinstance(value, str) else self.to_text(value)
 
     def _to_json(
         self,
@@ -290,22 +276,22 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.meter.charge_text_of(value)
         text = json.dumps(
             value,
-            ensure_ascii=False,
+            ensure_ascii=bool(ensure_ascii),
             indent=indent,
             separators=(separators[0], separators[1]) if separators else None,
             sort_keys=bool(sort_keys),
         )
         self.meter.charge(len(text))
-        if not ensure_ascii or text.isascii():
-            return text
-        # The sentinel must stay itself, or the segments could not be cut.
-        return "".join(
-            c if c.isascii() or c == self._local.sentinel else json.dumps(c)[1:-1]
-            for c in text
-        )
+        return self._restore_sentinels(text)
+
+    def _restore_sentinels(self, text: str) -> str:
+        # The sentinel is chosen so that no string of the client holds it in
+        # this notation either.
+        sentinel = self._local.sentinel
+        return text.replace(ascii(sentinel)[1:-1], sentinel) if sentinel else text
 
     def _concat_values(self, values: Sequence[Any]) -> str:
-        return "".join(map(str, self.meter.charge_items(values)))
+        return "".join(map(self.to_text, self.meter.charge_items(values)))
 
     def _take_slice(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
         result = value[slice(start, stop, step)]
@@ -371,6 +357,8 @@ def _finalize(context: Context, value: Any) -> Any:
     environment = context.environment
     if isinstance(environment, ChatEnvironment):
         environment.meter.charge_text_of(value)
+        if isinstance(value, list | tuple | dict):
+            return environment.to_text(value)
     return value
 
 

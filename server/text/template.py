@@ -258,12 +258,12 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             msg = (
                 f"The model's chat template is broken at line {error.lineno}: "
-                f"{error.message}. Use another file of this model."
+                f"{_shorten(error)}. Use another file of this model."
             )
         except TemplateRaisedError as error:
             msg = (
                 f"The model's chat template refuses this conversation: "
-                f"{_shorten(error)} Change the messages to what it asks for."
+                f"{_shorten(error)}. Change the messages to what it asks for."
             )
         except (RefusedError, TimeoutError) as error:
             msg = (
@@ -287,5 +287,5 @@ def _make_clock(now: datetime) -> Callable[[str], str]:
 
 
 def _shorten(error: BaseException) -> str:
-    text = "".join(c for c in str(error) if c not in NONCHARACTERS)
+    text = "".join(c for c in str(error) if c not in NONCHARACTERS).rstrip(".")
     return text if len(text) <= MAX_REASON_CHARS else text[:MAX_REASON_CHARS] + "…"

@@ -135,5 +135,4 @@ class Transcript:
             logprobs = tuple(shown)
         if stop is not None:
             self._stopped = True
-            self._waiting.clear()
         return Emission(text, logprobs, stop)

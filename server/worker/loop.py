@@ -222,7 +222,11 @@ class Loop:
             if part.position >= n_prompt:
                 continue
             if sequence.needs_prompt_logprobs:
-                self._read_prompt(sequence, part, part_rows)
+                try:
+                    self._read_prompt(sequence, part, part_rows)
+                except DecodeFailed as error:
+                    self._fail([sequence], EngineFailed(_explain(error)).to_info())
+                    continue
             if sequence.choice == 0:
                 done = min(sequence.n_past, n_prompt)
                 self._emit(job, PromptProgress(done, n_prompt))
@@ -243,7 +247,8 @@ class Loop:
         n_top = job.request.top_logprobs or 0
         for offset, row in enumerate(rows):
             index = part.position + offset + 1
-            if index < len(job.prompt):
+            # After a preemption the prompt comes by again: read it once.
+            if len(read) <= index < len(job.prompt):
                 logits = self._backend.logits(row)
                 read.append(
                     describe_token(logits, job.prompt[index], n_top, self._piece)
@@ -258,9 +263,10 @@ class Loop:
 
     def _draw(self, ready: list[tuple[Sequence, int]]) -> None:
         """Draw the next token of every sequence that has its logits."""
-        drawing: list[tuple[Sequence, Logits | None]] = []
-        draws: list[Callable[[], int]] = []
+        drawing: list[tuple[Sequence, Logits | None, Callable[[], int]]] = []
         for sequence, row in ready:
+            if sequence.seq_id is None:
+                continue  # its request ended with another of its choices
             request = sequence.job.request
             if request.max_tokens == 0:
                 self._finish(sequence, FinishReason.MAX_TOKENS)
@@ -273,9 +279,13 @@ class Loop:
             # Bias and penalties change the logits; probabilities are of the
             # model's own.
             own = None if request.top_logprobs is None else logits.copy()
-            drawing.append((sequence, own))
-            draws.append(partial(sequence.held_sampler.sample, row, logits))
-        for (sequence, own), token in zip(drawing, self._pool.run(draws), strict=True):
+            draw = partial(sequence.held_sampler.sample, row, logits)
+            drawing.append((sequence, own, draw))
+        drawing = [each for each in drawing if each[0].seq_id is not None]
+        tokens = self._pool.run([draw for *_, draw in drawing])
+        for (sequence, own, _), token in zip(drawing, tokens, strict=True):
+            if sequence.seq_id is None:
+                continue
             try:
                 self._accept(sequence, token, own)
             except Exception:  # the border: one request's trouble stays its own

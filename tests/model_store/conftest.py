@@ -1,11 +1,16 @@
 """GGUF files made byte by byte, so that tests can make wrong ones."""
 
+import io
 import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+
+from model_store.errors import BadGguf
+from model_store.gguf import parse_header
 
 UINT32, STRING, ARRAY = 4, 8, 9
 F32, Q8_0 = 0, 8
@@ -66,6 +71,12 @@ class Forge:
     n_raw_keys: int = 0
     alignment: int = 32
 
+    Tensor: ClassVar = Tensor
+
+    @staticmethod
+    def raw_key(name: bytes, kind: int, value: bytes) -> bytes:
+        return struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + value
+
     def build(self) -> bytes:
         defaults = {
             "general.architecture": (STRING, "llama"),
@@ -102,8 +113,25 @@ class Forge:
 @pytest.fixture
 def forge():
     """Return the class that makes GGUF files; `forge.Tensor` makes tensors."""
-    Forge.Tensor = Tensor
     return Forge
+
+
+@pytest.fixture
+def refusal():
+    """Return a function that tells why content is refused."""
+
+    def refuse(content):
+        with pytest.raises(BadGguf) as caught:
+            parse_header(
+                io.BytesIO(content), path=Path("m.gguf"), size_bytes=len(content)
+            )
+        assert str(caught.value) == (
+            f"The file 'm.gguf' is not a usable GGUF file: {caught.value.reason}. "
+            "Copy or download the file again, or remove it."
+        )
+        return caught.value.reason
+
+    return refuse
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ FRAGMENTS = st.lists(
     ("text", "expected"),
     [
         ("a <|im_end|> b", f"a <{S}|im_end|> b"),
-        ("<|IM_End|>", f"<{S}|IM_End|>"),
+        ("x <|IM_End|> y", f"x <{S}|IM_End|> y"),
         ("aXaXaXa", f"a{S}Xa{S}XaX{S}a"),
         ("<s></s>", f"<{S}s><{S}/s>"),
         ("ends in <|im_", f"ends in <|im{S}_"),

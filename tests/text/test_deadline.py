@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from server.text.deadline import run_limited
+from server.text.deadline import _Watchdog, run_limited
 
 
 def spin(seconds: float) -> str:
@@ -69,3 +69,35 @@ def test_nothing_strikes_after_the_return_however_close_the_race() -> None:
         spin(0.0005)
     assert n_done + n_late == 300
     assert threading.active_count() < 20
+
+
+def test_a_watchdog_that_was_stopped_does_not_strike() -> None:
+    watchdog = _Watchdog(60)
+    watchdog.stop()
+    watchdog._expire()
+    assert spin(0.01) == "done"
+
+
+def test_a_strike_that_has_not_landed_is_taken_back() -> None:
+    made: list[_Watchdog] = []
+    is_made, may_go = threading.Event(), threading.Lock()
+    outcomes: list[str] = []
+
+    def work() -> None:
+        try:
+            made.append(_Watchdog(60))
+            is_made.set()
+            with may_go:
+                outcomes.append(spin(0.01))
+        except BaseException as error:  # noqa: BLE001 what must not come
+            outcomes.append(repr(error))
+
+    with may_go:
+        thread = threading.Thread(target=work)
+        thread.start()
+        is_made.wait()
+        time.sleep(0.05)  # let the thread block in C, where nothing can land
+        made[0]._expire()
+        made[0].stop()
+    thread.join()
+    assert outcomes == ["done"]

@@ -33,7 +33,8 @@ def render(source: str, **variables) -> str:
         "{{ ('{0.__class__}'|safe).format('') }}",
         "{{ (messages|map('attr', '__class__')|list)[0].__mro__ }}",
         "{{ self.__init__.__globals__ }}",
-        "{{ messages.append(1) }}",
+        "{{ messages.clear() }}",
+        "{{ messages[0].update(role=1) }}",
         "{{ (1).to_bytes(1000000000, 'big') }}",
         "{{ 'x'.encode('utf-7') }}",
         "{{ ('&lt;'|safe).unescape() }}",
@@ -51,6 +52,12 @@ def double(expression: str) -> str:
         "{% set n = namespace(x=['x']) %}{% for i in range(60) %}"
         "{% set n.x = EXPRESSION %}{% endfor %}"
     ).replace("EXPRESSION", expression)
+
+
+GROWING_LIST = (
+    "{% set q = [] %}{% for i in range(99999) %}{% for j in range(9) %}"
+    "{% set _ = q.append(i) %}{% endfor %}{% endfor %}"
+)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,7 @@ def double(expression: str) -> str:
         double("[n.x, n.x]") + "{{ raise_exception(n.x) }}",
         double("m(n.x)"),
         double("n.x + [y[1:]]"),
+        GROWING_LIST,
         "{{ namespace(a=1) }}",
     ],
 )
@@ -130,18 +138,23 @@ def test_range_is_limited() -> None:
         ),
         ("{{ none|string }} {{ 'x'|string }} {{ [1]|string }}", "None x [1]"),
         (
-            "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}"
-            "{{ i }}{% endfor %}",
+            (
+                "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}"
+                "{{ i }}{% endfor %}"
+            ),
             "01",
         ),
         ("{% generation %}{{ 'x' }}{% set y = 1 %}{% endgeneration %}{{ y }}", "x"),
         ("{% macro m(a) %}[{{ a }}]{% endmacro %}{{ m(1) ~ m(2) }}", "[1][2]"),
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
         ("{{ undefined_thing }}{{ messages[0].nothing }}", ""),
+        ("{% set q = [] %}{% set _ = q.append(1) %}{{ q.pop(0) }}{{ q }}", "1[]"),
         ("{{ messages[0].items()|list|length }}", "1"),
         (
-            "{% for m in messages %}{{ loop.index }}{{ m['role'].upper() }}"
-            "{% endfor %}",
+            (
+                "{% for m in messages %}{{ loop.index }}{{ m['role'].upper() }}"
+                "{% endfor %}"
+            ),
             "1USER2SYSTEM",
         ),
     ],
@@ -169,6 +182,12 @@ def test_tojson_in_ascii_escapes_all_but_the_sentinel() -> None:
     source = "{{ value|tojson(ensure_ascii=true) }}"
     assert render(source, value="é😀\ufdd0<") == '"\\u00e9\\ud83d\\ude00\ufdd0<"'
     assert render(source, value="a") == '"a"'
+
+
+def test_a_list_as_text_keeps_the_sentinel() -> None:
+    source = "{{ x }}{{ x|string }}{{ '' ~ x }}{{ [x]|join }}"
+    source += "{{ '%s' % (x,) }}{{ '%s'|format(x) }}{{ '{}'.format(x) }}"
+    assert render(source, x=["<\ufdd0s>"]) == "['<\ufdd0s>']" * 7
 
 
 def test_replace_makes_no_control_text() -> None:

@@ -1,4 +1,5 @@
 """Real templates render, hostile ones are stopped, clients cannot inject."""
+# ruff: noqa: RUF001 some vocabularies have fullwidth bars
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,18 +21,73 @@ FOLDER = Path(__file__).parents[3] / "shared" / "chat-templates"
 REAL = sorted(FOLDER.glob("*.jinja"))
 SOURCES = {"chatml": CHATML} | {p.stem: p.read_text("utf-8") for p in REAL}
 CONTROL_TEXTS = frozenset(
-    "<|im_start|> <|im_end|> <|endoftext|> <|begin_of_text|> <|end_of_text|> <s> </s> "
-    "<|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <bos> "
-    "<eos> <start_of_turn> <end_of_turn> <|turn> <turn|> <|channel> <channel|> [INST] "
-    "[/INST] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CALLS] [TOOL_RESULTS] <|system|> "
-    "<|user|> <|assistant|> <|end|> <|observation|> [gMASK] <sop> <|start|> <|message|> "
-    "<|channel|> <|return|> <|call|> <|start_of_role|> <|end_of_role|> <|im_middle|> "
-    "<|im_user|> <|im_assistant|> <|im_system|> <SPECIAL_10> <SPECIAL_11> <SPECIAL_12> "
-    "<seed:bos> <seed:eos> ]~b] ]~!b[ [e~[ <|START_OF_TURN_TOKEN|> <|user_start|> "
-    "<|END_OF_TURN_TOKEN|> <|USER_TOKEN|> <|user_end|> <|system_start|> <|system_end|> "
-    "<｜User｜> <｜Assistant｜> <｜end▁of▁sentence｜> <｜begin▁of▁sentence｜>".split()
+    [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<s>",
+        "</s>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|python_tag|>",
+        "<bos>",
+        "<eos>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<|turn>",
+        "<turn|>",
+        "<|channel>",
+        "<channel|>",
+        "[INST]",
+        "[/INST]",
+        "[SYSTEM_PROMPT]",
+        "[/SYSTEM_PROMPT]",
+        "[TOOL_CALLS]",
+        "[TOOL_RESULTS]",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|end|>",
+        "<|observation|>",
+        "[gMASK]",
+        "<sop>",
+        "<|start|>",
+        "<|message|>",
+        "<|channel|>",
+        "<|return|>",
+        "<|call|>",
+        "<|start_of_role|>",
+        "<|end_of_role|>",
+        "<|im_middle|>",
+        "<|im_user|>",
+        "<|im_assistant|>",
+        "<|im_system|>",
+        "<SPECIAL_10>",
+        "<SPECIAL_11>",
+        "<SPECIAL_12>",
+        "<seed:bos>",
+        "<seed:eos>",
+        "]~b]",
+        "]~!b[",
+        "[e~[",
+        "<|START_OF_TURN_TOKEN|>",
+        "<|user_start|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<|USER_TOKEN|>",
+        "<|user_end|>",
+        "<|system_start|>",
+        "<|system_end|>",
+        "<｜User｜>",
+        "<｜Assistant｜>",
+        "<｜end▁of▁sentence｜>",
+        "<｜begin▁of▁sentence｜>",
+    ]
 )
-HARMLESS = "\ue000"
+HARMLESS = "☃"
 
 
 def make(source: str, **options) -> ChatTemplate:
@@ -258,19 +314,33 @@ def test_arguments_work_as_mapping_and_as_text() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("{{ 1 +\n }}", r"is broken at line 2: unexpected '}'\. Use another file"),
-        ("{% if x %}", r"is broken at line 1: Unexpected end of template"),
-        ("{{ x|striptags }}", r"is broken at line 1: No filter named 'striptags'"),
-        ("x" * (MAX_SOURCE_CHARS + 1), r"has 262145 characters, more than the 262144"),
-        ("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", r"template failed: \w+Error"),
+        (
+            "{{ 1 +\n }}",
+            r"is broken at line 2: unexpected 'end of print statement'\. Use",
+        ),
+        (
+            "{% if x %}",
+            r"is broken at line 1: Unexpected end of template\. .* is 'if'\. Use",
+        ),
+        (
+            "{{ x|striptags }}",
+            r"is broken at line 1: No filter named 'striptags'\. Use",
+        ),
+        (
+            "x" * (MAX_SOURCE_CHARS + 1),
+            r"has 262145 characters, more than the 262144 allowed\. Use",
+        ),
+        (
+            "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}",
+            r"template failed: \w+Error: .* use",
+        ),
     ],
 )
 def test_a_broken_template_says_where_and_what_to_do(source, expected) -> None:
-    with pytest.raises(TemplateError, match=expected) as caught:
+    with pytest.raises(
+        TemplateError, match=expected + r" another file of this model\.$"
+    ):
         make(source)
-    assert "Use another file of this model" in caught.value.message.capitalize() or (
-        "use another file of this model" in caught.value.message
-    )
 
 
 LATER = "{{ messages[0].content }}{% if messages|length > 1 %}BODY{% endif %}"
@@ -285,8 +355,10 @@ LATER = "{{ messages[0].content }}{% if messages|length > 1 %}BODY{% endif %}"
             f"its output has more than {MAX_OUTPUT_CHARS} characters",
         ),
         (
-            "{% for i in range(99999) %}{% for j in range(99999) %}"
-            "{% endfor %}{% endfor %}",
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}"
+                "{% endfor %}{% endfor %}"
+            ),
             "not finished after 0.3 s",
         ),
         ("{{ ''.__class__.__mro__ }}", "SecurityError"),
