@@ -69,7 +69,12 @@ async def _run(
 ) -> None:
     pool = Pool(_pool_settings(settings))
     client = Client(catalog, pool)
-    app = create_app(engine=client, max_body_bytes=settings.max_body_bytes)
+    app = create_app(
+        engine=client,
+        max_body_bytes=settings.max_body_bytes,
+        # The pool ends running answers first; this is for what it cannot see.
+        shutdown_grace_s=settings.shutdown_grace_s + 1.0,
+    )
     _greet(settings, catalog, directories, listener)
     server = _Server(app, pool, settings)
     await server.serve(sockets=[listener])

@@ -106,10 +106,10 @@ class FakeEngine:
         self.cancelled = threading.Event()
         self.n_running = 0
 
-    def list_models(self) -> tuple[ModelInfo, ...]:
+    async def list_models(self) -> tuple[ModelInfo, ...]:
         return self.models
 
-    def find_model(self, name: str) -> ModelInfo:
+    async def find_model(self, name: str) -> ModelInfo:
         for model in self.models:
             if name == model.id or name in model.aliases:
                 return model
@@ -122,7 +122,7 @@ class FakeEngine:
         complete = False
         try:
             try:
-                self.find_model(request.model)
+                await self.find_model(request.model)
             except ServerError as error:
                 complete = True
                 yield Failed(error.to_info())
@@ -146,7 +146,7 @@ class FakeEngine:
     async def embed(self, request: Embed) -> Embeddings:
         self.embeds.append(request)
         self.started.set()
-        model = self.find_model(request.model)
+        model = await self.find_model(request.model)
         try:
             await asyncio.sleep(self.embed_delay_s)
         except asyncio.CancelledError:

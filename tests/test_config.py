@@ -55,7 +55,7 @@ def test_without_any_source_the_defaults_hold(tmp_path, home):
         ({}, {}, None, 1234),
     ],
 )
-def test_flags_win_over_environment_over_file_over_default(  # noqa: PLR0917
+def test_flags_win_over_environment_over_file_over_default(
     tmp_path, home, flags, env, file, expected
 ):
     assert expected == load(tmp_path, flags=flags, env=env, file=file).port
@@ -143,7 +143,7 @@ def test_a_named_file_is_the_only_one_read(tmp_path, home):
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path, home):
-    with pytest.raises(ConfigError, match="mine.toml does not exist. Create it, or"):
+    with pytest.raises(ConfigError, match=r"mine\.toml does not exist\. Create it, or"):
         load_settings({}, {}, cwd=tmp_path, config_file=Path("mine.toml"))
 
 
@@ -158,13 +158,17 @@ def test_a_broken_file_is_named_with_the_place(tmp_path, home):
     [
         (
             {"env": {"CLOISTER_PROT": "1"}},
-            "The environment variable CLOISTER_PROT is not a setting. "
-            "Did you mean CLOISTER_PORT?",
+            (
+                "The environment variable CLOISTER_PROT is not a setting. "
+                "Did you mean CLOISTER_PORT?"
+            ),
         ),
         (
             {"env": {"CLOISTER_CONTEXT_LENGHT": "1"}},
-            "The environment variable CLOISTER_CONTEXT_LENGHT is not a setting. "
-            "Did you mean CLOISTER_CONTEXT_LENGTH?",
+            (
+                "The environment variable CLOISTER_CONTEXT_LENGHT is not a setting. "
+                "Did you mean CLOISTER_CONTEXT_LENGTH?"
+            ),
         ),
         (
             {"file": "models-dir = 3"},
@@ -172,8 +176,10 @@ def test_a_broken_file_is_named_with_the_place(tmp_path, home):
         ),
         (
             {"file": "xyzzy = 3"},
-            "'xyzzy' is not a setting. Known are: "
-            "context_length, gpu_layers, home, host,",
+            (
+                "'xyzzy' is not a setting. Known are: "
+                "context_length, gpu_layers, home, host,"
+            ),
         ),
     ],
 )
@@ -200,13 +206,17 @@ def test_an_unknown_key_stops_the_start_and_names_the_nearest(
         ),
         (
             {"flags": {"models_dir": ("", "x")}},
-            "--models-dir  x is not valid: expected the path of a folder, "
-            "or a list of them.",
+            (
+                "--models-dir  x is not valid: expected the path of a folder, "
+                "or a list of them."
+            ),
         ),
         (
             {"env": {"CLOISTER_LOG_LEVEL": "loud"}},
-            "CLOISTER_LOG_LEVEL=loud is not valid: expected one of debug, info, "
-            "warning, error.",
+            (
+                "CLOISTER_LOG_LEVEL=loud is not valid: expected one of debug, info, "
+                "warning, error."
+            ),
         ),
     ],
 )

@@ -16,11 +16,11 @@ from server.core.requests import Embed, Generate
 class Engine(Protocol):
     """Lists models and runs requests on them."""
 
-    def list_models(self) -> tuple[ModelInfo, ...]:
+    async def list_models(self) -> tuple[ModelInfo, ...]:
         """List every model that can be asked for, ordered by id."""
         ...
 
-    def find_model(self, name: str) -> ModelInfo:
+    async def find_model(self, name: str) -> ModelInfo:
         """Resolve a client's name for a model.
 
         Raises:

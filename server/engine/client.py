@@ -1,5 +1,6 @@
 """The engine that dialects use: names to models, models to workers."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from model_store.catalog import BrokenModel, Catalog, StoredModel
@@ -22,19 +23,19 @@ class Client:
         self._catalog = catalog
         self._pool = pool
 
-    def list_models(self) -> tuple[ModelInfo, ...]:
+    async def list_models(self) -> tuple[ModelInfo, ...]:
         """List every model that can be asked for, ordered by id."""
-        self._catalog.refresh()
+        await self._refresh()
         return tuple(self._describe(model) for model in self._catalog.models())
 
-    def find_model(self, name: str) -> ModelInfo:
+    async def find_model(self, name: str) -> ModelInfo:
         """Resolve a client's name for a model; see `Engine.find_model`."""
-        return self._describe(self._resolve(name))
+        return self._describe(await self._resolve(name))
 
     async def generate(self, request: Generate) -> AsyncGenerator[Event]:
         """Run a generation; see `Engine.generate`."""
         try:
-            model = self._resolve(request.model)
+            model = await self._resolve(request.model)
             if model.is_embedding:
                 raise WrongModelType(
                     f"The model '{model.id}' only makes embeddings: it cannot answer. "
@@ -50,7 +51,7 @@ class Client:
 
     async def embed(self, request: Embed) -> Embeddings:
         """Compute embeddings; see `Engine.embed`."""
-        model = self._resolve(request.model)
+        model = await self._resolve(request.model)
         if not model.is_embedding:
             raise WrongModelType(
                 f"The model '{model.id}' is not an embedding model. Choose one whose "
@@ -59,11 +60,18 @@ class Client:
         async with self._pool.lease(model) as instance:
             return await instance.process.embed(request)
 
-    def _resolve(self, name: str) -> StoredModel:
+    async def _refresh(self) -> None:
+        """Look at the models directories again, away from the event loop.
+
+        They may lie on a slow network disk; streams must not wait for it.
+        """
+        await asyncio.to_thread(self._catalog.refresh)
+
+    async def _resolve(self, name: str) -> StoredModel:
         found = self._catalog.find(name)
-        if found is None:
-            # It may have been added a moment ago.
-            self._catalog.refresh()
+        if not isinstance(found, StoredModel):
+            # It may have been added or mended a moment ago.
+            await self._refresh()
             found = self._catalog.find(name)
         match found:
             case StoredModel():

@@ -45,8 +45,10 @@ def test_version_is_the_packages():
         (
             ["serve"],
             {"CLOISTER_PROT": "1"},
-            "cloister: The environment variable CLOISTER_PROT is not a setting. "
-            "Did you mean CLOISTER_PORT?",
+            (
+                "cloister: The environment variable CLOISTER_PROT is not a setting. "
+                "Did you mean CLOISTER_PORT?"
+            ),
         ),
         (
             ["serve", "--config", "/no/such.toml"],

@@ -53,13 +53,13 @@ class Endpoints:
 
     async def list_models(self) -> Response:
         """List every model that can be asked for."""
-        return _json(encode_models(self._engine.list_models()))
+        return _json(encode_models(await self._engine.list_models()))
 
     async def retrieve_model(self, model_id: str) -> Response:
         """Show one model; the id may hold slashes."""
         if not model_id:
             raise RouteNotFound("No model is named. List all with GET /v1/models.")
-        return _json(encode_model(self._engine.find_model(model_id)))
+        return _json(encode_model(await self._engine.find_model(model_id)))
 
     async def create_chat_completion(self, request: Request) -> Response:
         """Continue a conversation."""
