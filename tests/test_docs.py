@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+TARGETS = sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE)))
+
+
 def expected_row(setting):
     default = setting.default
     shown = default if " " in default else f"`{default}`"

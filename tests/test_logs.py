@@ -34,9 +34,8 @@ def test_a_line_has_utc_time_with_ms_level_short_name_and_message(stream):
 
 
 def test_the_time_is_that_of_the_record(stream):
-    record = logging.makeLogRecord(
-        {"name": "x", "msg": "y", "levelno": 20, "levelname": "INFO"}
-    )
+    facts = {"name": "x", "msg": "y", "levelno": 20, "levelname": "INFO"}
+    record = logging.makeLogRecord(facts)
     record.created, record.msecs = 0.5, 500.0
     logging.getLogger().handle(record)
     assert stream.getvalue().startswith("1970-01-01T00:00:00.500Z INFO ")

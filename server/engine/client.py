@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from model_store.catalog import BrokenModel, Catalog, StoredModel
 from server.core.errors import (
@@ -41,10 +42,14 @@ class Client:
                     f"The model '{model.id}' only makes embeddings: it cannot answer. "
                     "Choose another model, or use /v1/embeddings."
                 )
-            async for done in self._pool.watch_load(model):
-                yield Loading(model.id, done)
-            async with self._pool.lease(model) as instance:
-                async for event in instance.process.generate(request):
+            async with aclosing(self._pool.watch_load(model)) as progress:
+                async for done in progress:
+                    yield Loading(model.id, done)
+            async with (
+                self._pool.lease(model) as instance,
+                aclosing(instance.process.generate(request)) as events,
+            ):
+                async for event in events:
                     yield event
         except ServerError as error:
             yield Failed(error.to_info())

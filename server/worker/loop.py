@@ -320,7 +320,10 @@ class Loop:
         self, sequence: Sequence, reason: FinishReason, stop: str | None = None
     ) -> None:
         job = sequence.job
-        self._emit_text(sequence, sequence.transcript.finish())
+        rest = sequence.transcript.finish()
+        self._emit_text(sequence, rest)
+        if rest.stop is not None:
+            reason, stop = FinishReason.STOP_STRING, rest.stop
         self._emit(job, ChoiceFinished(sequence.choice, reason, stop))
         self._roster.finish(sequence)
         job.n_unfinished -= 1

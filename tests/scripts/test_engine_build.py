@@ -55,8 +55,9 @@ def test_on_a_terminal_one_line_is_overwritten():
 def test_output_goes_into_the_log_and_steps_into_the_progress(tmp_path):
     code = (
         "import sys, time\n"
-        "print('  [3/12] cc', flush=True); print('see [9/9]', file=sys.stderr, flush=True)"
-        "\ntime.sleep(1.5); sys.exit(7)"
+        "print('  [3/12] cc', flush=True)\n"
+        "print('see [9/9]', file=sys.stderr, flush=True)\n"
+        "time.sleep(1.5); sys.exit(7)"
     )
     text = io.StringIO()
     status = run_logged(
@@ -72,7 +73,7 @@ def test_output_goes_into_the_log_and_steps_into_the_progress(tmp_path):
 
 def test_an_interrupt_ends_the_command(tmp_path):
     class Interrupted(Progress):
-        def show(self, elapsed_s, step):
+        def show(self, *_progress):
             raise KeyboardInterrupt
 
     started_s = time.monotonic()

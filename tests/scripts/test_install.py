@@ -68,5 +68,5 @@ def test_an_environment_that_does_not_run_is_named_with_the_way_out(tmp_path):
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     python.chmod(0o755)
-    with pytest.raises(InstallError, match="does not run or is older than 3.11"):
+    with pytest.raises(InstallError, match=r"does not run or is older than 3\.11"):
         ensure_venv(tmp_path / ".venv")

@@ -41,7 +41,8 @@ def test_a_system_without_cpuinfo_has_one_feature_its_name(tmp_path):
 def fake_compiler(folder, name, major):
     path = folder / name
     path.write_text(
-        f"#!/bin/sh\necho '#define __GNUC__ {major}'\necho '#define __GNUC_MINOR__ 0'\n",
+        f"#!/bin/sh\necho '#define __GNUC__ {major}'\n"
+        "echo '#define __GNUC_MINOR__ 0'\n",
         encoding="utf-8",
     )
     path.chmod(0o755)
