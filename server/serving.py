@@ -118,7 +118,8 @@ def _pool_settings(settings: Settings) -> PoolSettings:
         n_threads=settings.threads or count_cores(),
         n_gpu_layers=settings.gpu_layers,
         ttl_s=settings.ttl_s,
-        read_available_bytes=lambda: read_available_bytes(settings.memory_limit_bytes),
+        read_available_bytes=read_available_bytes,
+        memory_limit_bytes=settings.memory_limit_bytes,
     )
 
 

@@ -14,8 +14,6 @@ from tests.fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 TARGETS = sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE)))
 
 
@@ -51,9 +49,7 @@ def test_readme_is_short():
     assert len(README.splitlines()) <= 200
 
 
-@pytest.mark.parametrize(
-    "target", sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE)))
-)
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_make_target_of_readme_exists(target):
     done = subprocess.run(
         ["make", "-n", target], cwd=ROOT, capture_output=True, check=False

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import time
 
 import pytest
 
@@ -33,11 +34,15 @@ def test_a_line_has_utc_time_with_ms_level_short_name_and_message(stream):
     )
 
 
-def test_the_time_is_that_of_the_record(stream):
+def test_the_time_is_the_records_in_utc_wherever_the_machine_is(stream, monkeypatch):
+    monkeypatch.setenv("TZ", "XXX-5")
+    time.tzset()
     facts = {"name": "x", "msg": "y", "levelno": 20, "levelname": "INFO"}
     record = logging.makeLogRecord(facts)
     record.created, record.msecs = 0.5, 500.0
     logging.getLogger().handle(record)
+    monkeypatch.undo()
+    time.tzset()
     assert stream.getvalue().startswith("1970-01-01T00:00:00.500Z INFO ")
 
 

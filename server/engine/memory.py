@@ -153,11 +153,11 @@ def choose_sizes(
     return Sizes(chosen, n_cells, estimate(n_cells))
 
 
-def read_available_bytes(limit_bytes: int | None = None) -> int:
+def read_available_bytes() -> int:
     """Read how much memory this process and its workers may still take.
 
-    The least of: what the kernel calls available, what the container's limit
-    leaves, and `limit_bytes`.
+    The lesser of what the kernel calls available and what the container's
+    limit leaves.
 
     Source: cgroup v2 files memory.max and memory.current (kernel docs,
     admin-guide/cgroup-v2).
@@ -171,8 +171,6 @@ def read_available_bytes(limit_bytes: int | None = None) -> int:
         used = 0
     if most.isdigit():
         amounts.append(max(0, int(most) - used))
-    if limit_bytes is not None:
-        amounts.append(limit_bytes)
     return min(amounts)
 
 

@@ -53,6 +53,8 @@ class PoolSettings:
         n_gpu_layers: Layers on a GPU; None means all, if there is one.
         ttl_s: Idle seconds until an instance is unloaded; 0 keeps it.
         read_available_bytes: Tells how much memory is free now.
+        memory_limit_bytes: What all instances together may take, by their
+            estimates; None is what is free.
     """
 
     parallel: int
@@ -61,6 +63,7 @@ class PoolSettings:
     n_gpu_layers: int | None
     ttl_s: float
     read_available_bytes: Callable[[], int]
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -268,7 +271,7 @@ class Pool:
                     name=model.id,
                     n_ctx=self._settings.n_ctx,
                     parallel=self._settings.parallel,
-                    available_bytes=self._settings.read_available_bytes(),
+                    available_bytes=self._count_available_bytes(),
                 )
             except InsufficientMemory:
                 victim = pick_idle(list(self._ready.values()))
@@ -276,6 +279,14 @@ class Pool:
                     raise
                 _log.info("%s is unloaded to make room", victim.info.id)
                 await self._retire(victim)
+
+    def _count_available_bytes(self) -> int:
+        available_bytes = self._settings.read_available_bytes()
+        limit_bytes = self._settings.memory_limit_bytes
+        if limit_bytes is None:
+            return available_bytes
+        taken_bytes = sum(i.size_bytes for i in self._ready.values())
+        return max(0, min(available_bytes, limit_bytes - taken_bytes))
 
     def _describe(self, model: StoredModel, sizes: Sizes) -> Load:
         return Load(

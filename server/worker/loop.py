@@ -189,18 +189,28 @@ class Loop:
             feeds = plan_step(
                 [s.n_pending for s in running], self._clock.chunk_tokens(n_decode)
             )
-            feeds = [self._cap(feed) for feed in feeds]
+            feeds = self._cap_rows(feeds)
             wanted = sum(feed.n_tokens for feed in feeds)
             if self._roster.make_room(wanted) or not self._roster.preempt():
                 return feeds
         return []
 
-    def _cap(self, feed: Feed) -> Feed:
-        """Bound the logit rows of a prompt whose tokens are echoed."""
-        if not self._roster.running[feed.index].needs_prompt_logprobs:
-            return feed
-        rows = self._limits.prompt_logprob_rows
-        return Feed(feed.index, min(feed.n_tokens, rows))
+    def _cap_rows(self, feeds: list[Feed]) -> list[Feed]:
+        """Bound the logit rows of all prompts whose tokens are echoed.
+
+        The context has room for one row a sequence and these; llama.cpp aborts
+        the process on more.
+        """
+        left = self._limits.prompt_logprob_rows
+        capped = []
+        for feed in feeds:
+            n_tokens = feed.n_tokens
+            if n_tokens > 1 and self._roster.running[feed.index].needs_prompt_logprobs:
+                n_tokens = min(n_tokens, left)
+                left -= n_tokens
+            if n_tokens:
+                capped.append(Feed(feed.index, n_tokens))
+        return capped
 
     def _part(self, sequence: Sequence, n_tokens: int) -> Part:
         begin = sequence.n_past

@@ -25,6 +25,9 @@ from server.worker.tokens import Tokens
 REPEAT_LAST_N = 64
 """How many of the last tokens the repeat penalty looks at."""
 
+WIDE_VOCABULARY = 16_384
+"""Tokens from which on several draws are worth several threads."""
+
 MIN_KEEP = 1
 """Candidates that every truncating sampler leaves."""
 
@@ -114,16 +117,22 @@ class SamplingPool:
     """Runs samplers of one step side by side.
 
     Each draw spends its time inside llama.cpp with the interpreter lock
-    released, so plain threads do.
+    released, so plain threads do. With a small vocabulary a draw costs less
+    than handing it over, so then they run one after another.
+
+    Args:
+        n_threads: Threads that compute.
+        n_vocab: Size of the model's vocabulary.
     """
 
-    def __init__(self, n_threads: int) -> None:
+    def __init__(self, n_threads: int, n_vocab: int) -> None:
+        self._is_worthwhile = n_threads > 1 and n_vocab >= WIDE_VOCABULARY
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="sample")
 
     def run(self, draws: Sequence[Callable[[], int]]) -> list[int]:
         """Run all and return their tokens in order."""
-        if len(draws) == 1:
-            return [draws[0]()]
+        if len(draws) <= 1 or not self._is_worthwhile:
+            return [draw() for draw in draws]
         return [f.result() for f in [self._executor.submit(d) for d in draws]]
 
 

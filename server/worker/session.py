@@ -132,7 +132,7 @@ class Session:
                 piece=backend.vocabulary.piece,
                 is_end=backend.vocabulary.is_end,
                 report=self.send,
-                pool=SamplingPool(load.n_threads),
+                pool=SamplingPool(load.n_threads, backend.n_vocab),
             )
         self._intake = intake
         self.send(Loaded(load.n_ctx, backend.n_vocab, time.monotonic() - begin_s))

@@ -28,7 +28,7 @@ from server.worker.backend import CacheFull, DecodeFailed
 from server.worker.inbox import Ask, Quit
 from server.worker.kvcache import Copy, Drop, KvCache
 from server.worker.loop import Limits, Loop
-from server.worker.sampling import SamplingPool
+from server.worker.sampling import WIDE_VOCABULARY, SamplingPool
 from server.worker.sequence import Job
 from server.worker.tokens import make_tokens
 
@@ -46,7 +46,7 @@ PIECES = (
 MAX_TURNS = 5000
 """More than any test needs: a loop that makes no progress is found by this."""
 
-_POOL = SamplingPool(2)
+_POOL = SamplingPool(2, WIDE_VOCABULARY)
 
 
 def piece(token):
@@ -107,12 +107,14 @@ class FakeBackend:
         n_cells: Cells until `CacheFull`; may be less than the ledger believes.
         n_seq: Sequence ids that exist.
         n_batch: Most tokens of one batch.
+        n_rows: Most logit rows of one batch; llama.cpp aborts on more.
         on_decode: Called with the backend and the parts before each batch.
     """
 
     n_cells: int
     n_seq: int
     n_batch: int
+    n_rows: int = 1 << 30
     can_cut: bool = True
     counts_cells: bool = True
     on_decode: Callable[["FakeBackend", list], None] = lambda _self, _parts: None
@@ -187,6 +189,8 @@ class FakeBackend:
             self.violations.append(f"a sequence is twice in a batch: {ids}")
         if sum(len(part.tokens) for part in parts) > self.n_batch:
             self.violations.append("a batch is larger than n_batch")
+        if sum(part.outputs for part in parts) > self.n_rows:
+            self.violations.append("a batch wants more logit rows than there are")
         for part in parts:
             n_held = len(self.held.get(part.seq_id, []))
             if part.position != n_held:
@@ -351,7 +355,11 @@ def run_loop(  # the sizes of a loop and its script
     """
     n_seq = parallel + n_retained
     backend = FakeBackend(
-        n_cells=real_cells or n_cells, n_seq=n_seq, n_batch=n_batch, **backend_options
+        n_cells=real_cells or n_cells,
+        n_seq=n_seq,
+        n_batch=n_batch,
+        n_rows=n_seq + rows,
+        **backend_options,
     )
     cache = KvCache(
         n_cells=n_cells,

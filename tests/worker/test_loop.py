@@ -237,6 +237,17 @@ def test_echo_with_logprobs_describes_the_prompt(max_tokens):
     assert_clean(run)
 
 
+def test_echoed_prompts_side_by_side_share_the_rows_of_a_step():
+    prompt = [5, 4, 3, 2, 1] * 5
+    jobs = [
+        make_job(name, prompt, max_tokens=2, echo=True, top_logprobs=0)
+        for name in ("a", "b", "c")
+    ]
+    run = run_jobs(*jobs, rows=4, n_retained=0)
+    check_echo(run, prompt)
+    assert_clean(run)
+
+
 def test_echo_with_logprobs_ignores_a_cached_prefix():
     prompt = [5, 4, 3, 2, 1] * 3
     run = run_loop(
