@@ -75,7 +75,7 @@ async def _run(
         # The pool ends running answers first; this is for what it cannot see.
         shutdown_grace_s=settings.shutdown_grace_s + 1.0,
     )
-    _greet(settings, catalog, directories, listener)
+    _greet(catalog, directories, listener)
     server = _Server(app, pool, settings)
     await server.serve(sockets=[listener])
     await pool.close(ShuttingDown(_STOPPING))
@@ -194,7 +194,6 @@ def _explain_bind(host: str, port: int, error: OSError) -> str:
 
 
 def _greet(
-    settings: Settings,
     catalog: Catalog,
     directories: Sequence[Path],
     listener: socket.socket,
@@ -223,10 +222,11 @@ def _suggest(url: str, catalog: Catalog, directories: Sequence[Path]) -> list[st
     models = catalog.models()
     if not models:
         target = directories[0] / "publisher" / "repository" / "model.gguf"
-        return [
+        hint = (
             f"  none yet: copy a GGUF file to {target}, it is served at once, or "
             "start with --models-dir DIR."
-        ]
+        )
+        return [hint]
     chat = [model for model in models if not model.is_embedding]
     model = (chat or models)[0]
     path, field = (

@@ -25,6 +25,8 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+_LISTED_MODELS = 8
+
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
     """An error as data.
@@ -132,17 +134,11 @@ class ModelNotFound(ServerError):
     http_status = 404
 
     def __init__(self, name: str, available: tuple[str, ...]) -> None:
-        known = (
-            "Available models: "
-            + ", ".join(available[:8])
-            + (
-                f" and {len(available) - 8} more (GET /v1/models)."
-                if len(available) > 8
-                else "."
-            )
-            if available
-            else "No model is available: put a GGUF file into a models directory."
-        )
+        known = "No model is available: put a GGUF file into a models directory."
+        if available:
+            more = len(available) - _LISTED_MODELS
+            rest = f" and {more} more (GET /v1/models)" if more > 0 else ""
+            known = f"Available models: {', '.join(available[:_LISTED_MODELS])}{rest}."
         super().__init__(f"The model '{name}' does not exist. {known}", param="model")
         self.name = name
         self.available = available

@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 
@@ -277,26 +278,41 @@ class WorkerProcess:
         match report:
             case Events(items):
                 for item in items:
-                    queue = self._requests.get(item.request_id)
-                    if queue is not None:
-                        queue.put_nowait(item.event)
+                    self._deliver(item.request_id, item.event)
             case Embedded(request_id, result):
-                if request_id in self._requests:
-                    self._requests[request_id].put_nowait(result)
+                self._deliver(request_id, result)
             case LoadProgress(done):
                 self._on_progress(done)
             case Loaded():
                 self._settle(report)
             case LoadFailed(error):
-                self._settle(ReportedError(error))
+                # The worker ends after this, as it should.
+                self._ending = ReportedError(error)
+                self._settle(self._ending)
             case Stats():
-                if self._stats:
-                    self._stats.pop(0).set_result(report)
-            case Hello(protocol, _, engine):
-                if protocol != PROTOCOL:
-                    _log.error("worker %d speaks protocol %d", self.pid, protocol)
-                    self.kill()
-                _log.debug("worker %d runs %s", self.pid, engine)
+                self._answer(report)
+            case Hello():
+                self._greet(report)
+            case _:
+                assert_never(report)
+
+    def _deliver(self, request_id: str, item: Item) -> None:
+        """Hand an item to its request, unless that was cancelled meanwhile."""
+        items = self._requests.get(request_id)
+        if items is not None:
+            items.put_nowait(item)
+
+    def _answer(self, stats: Stats) -> None:
+        """Answer the oldest `inspect`; its caller may have given up."""
+        answer = self._stats.pop(0)
+        if not answer.done():
+            answer.set_result(stats)
+
+    def _greet(self, hello: Hello) -> None:
+        _log.debug("worker %d runs %s", self.pid, hello.engine)
+        if hello.protocol != PROTOCOL:
+            _log.error("worker %d speaks protocol %d", self.pid, hello.protocol)
+            self.kill()
 
     def _settle(self, outcome: Loaded | ServerError) -> None:
         if self._loaded.done():

@@ -78,7 +78,7 @@ class Intake:
         except ServerError as error:
             self.refuse(request.id, error)
             return None
-        except Exception:  # the border: one request's trouble stays its own
+        except Exception:  # noqa: BLE001 - the border: one request's trouble stays its own
             _log.exception("a prompt could not be prepared")
             self.refuse(request.id, EngineFailed(_UNPREPARED))
             return None
@@ -95,7 +95,7 @@ class Intake:
             ]
         except ServerError as error:
             self.refuse(request.id, error)
-        except Exception:  # the border: one request's trouble stays its own
+        except Exception:  # noqa: BLE001 - the border: one request's trouble stays its own
             _log.exception("texts could not be prepared")
             self.refuse(request.id, EngineFailed(_UNPREPARED))
         return None

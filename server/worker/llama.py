@@ -254,9 +254,10 @@ class LlamaBackend:
         self.close()
         why = self._log.complaints()
         detail = f" ({why})" if why else ""
+        path = os.fsdecode(self._load.paths[0])
         return ModelLoadFailed(
-            f"The model file {os.fsdecode(self._load.paths[0])} cannot be loaded: {what}{detail}. "
-            "Check the file against its published SHA-256, or get it again.",
+            f"The model file {path} cannot be loaded: {what}{detail}. Check "
+            "the file against its published SHA-256, or get it again.",
             param="model",
         )
 

@@ -3,8 +3,8 @@
 Theory
 ------
 One thread runs this loop and owns the backend, the KV ledger and every
-sequence (`server.worker.roster`); nobody else touches them. Other threads only put messages into the
-inbox. One turn:
+sequence (`server.worker.roster`); nobody else touches them. Other threads only
+put messages into the inbox. One turn:
 
     drain inbox → admit waiting → plan → make room → decode → draw → report
 
@@ -298,7 +298,7 @@ class Loop:
                 continue
             try:
                 self._accept(sequence, token, own)
-            except Exception:  # the border: one request's trouble stays its own
+            except Exception:  # noqa: BLE001 - the border: one request's trouble stays its own
                 _log.exception("handling a token failed")
                 info = EngineFailed("The engine failed on a token of this request.")
                 self._fail([sequence], info.to_info())

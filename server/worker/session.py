@@ -147,7 +147,7 @@ class Session:
                     self._handle(decode_command(payload))
         except (OSError, FrameTooLarge, msgspec.DecodeError):
             _log.exception("the command channel failed")
-        except Exception:  # the border: without commands there is nothing to do
+        except Exception:  # noqa: BLE001 - the border: without commands there is nothing to do
             _log.exception("the command thread failed")
         _end_process()
 

@@ -1,0 +1,140 @@
+"""Greedy answers are llama.cpp's own, token for token.
+
+With others in the batch the shape of the computation changes, and with it the
+last bits of the logits: an answer may then leave llama.cpp's only where its
+two best logits lie closer than `NEAR_TIE`.
+"""
+
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from tests.e2e.greedy_loop import generate_alone
+from tests.e2e.server_process import GREEDY, texts_of
+
+NEAR_TIE = 1e-3
+N_TOKENS = 100
+N_OTHERS = 8
+STORIES = "karpathy/stories/stories260K.gguf"
+STORY_PROMPTS = [
+    "Once upon a time, there was a big dog",
+    "The cat sat on the",
+    "One day Tom found a red ball. He",
+    "Lily and her mom went to the park. They saw",
+]
+PROMPTS = ["The river runs past", "When the wheel turns", "ice is only water"]
+MADE = {
+    "tiny-llama": "acme/llama/tiny-llama-F32.gguf",
+    "tiny-qwen2": "acme/qwen/Tiny-Qwen2.gguf",
+    "tiny-gemma3": "acme/gemma/tiny-gemma3.gguf",
+    "tiny-mamba": "acme/mamba/tiny-mamba.gguf",
+    "tiny-jamba": "acme/jamba/tiny-jamba.gguf",
+}
+
+
+def tokens_of(answer):
+    """Show the tokens of an answer as OpenAI's older log probabilities do."""
+    return [
+        token.removeprefix("bytes:")
+        for token in answer["choices"][0]["logprobs"]["tokens"]
+    ]
+
+
+def shown(piece):
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def check_same(alone, answer):
+    """Compare up to the first near tie, which must come before a difference."""
+    expected = [shown(piece) for piece in alone.pieces]
+    actual = tokens_of(answer)
+    same = [left == right for left, right in zip(expected, actual, strict=False)]
+    if False in same:
+        assert alone.gaps[same.index(False)] < NEAR_TIE
+    else:
+        assert expected == actual
+
+
+@pytest.mark.model
+def test_stories_are_llama_cpps_own_whole_and_streamed(real_server, real_models):
+    answers = generate_alone(real_models / STORIES, STORY_PROMPTS, N_TOKENS)
+    for prompt, alone in zip(STORY_PROMPTS, answers, strict=True):
+        whole = real_server.complete(
+            "stories260k", prompt, max_tokens=N_TOKENS, logprobs=0
+        )
+        asked = {"model": "stories260k", "prompt": prompt, "max_tokens": N_TOKENS}
+        with real_server.stream("/v1/completions", **asked, **GREEDY) as stream:
+            events = list(stream)
+        assert len(alone.prompt) == whole["usage"]["prompt_tokens"]
+        assert [shown(piece) for piece in alone.pieces] == tokens_of(whole)
+        assert alone.text == whole["choices"][0]["text"] == texts_of(events)
+
+
+@pytest.mark.parametrize("model", MADE)
+def test_answers_are_llama_cpps_own(server, made_models, model):
+    alones = generate_alone(made_models / MADE[model], PROMPTS, N_TOKENS)
+    for prompt, alone in zip(PROMPTS, alones, strict=True):
+        answer = server.complete(model, prompt, max_tokens=N_TOKENS, logprobs=0)
+        check_same(alone, answer)
+        assert N_TOKENS == len(tokens_of(answer))
+
+
+@pytest.mark.model
+def test_stories_are_llama_cpps_own_with_eight_others_in_flight(
+    start_server, real_models
+):
+    alones = generate_alone(real_models / STORIES, STORY_PROMPTS, N_TOKENS)
+    server = start_server(
+        *("--models-dir", real_models),
+        *("--parallel", str(N_OTHERS + 1), "--context-length", "8192"),
+    )
+    check_beside_others(
+        server, "stories260k", dict(zip(STORY_PROMPTS, alones, strict=True))
+    )
+
+
+@pytest.mark.parametrize("model", ["tiny-qwen2", "tiny-gemma3", "tiny-mamba"])
+def test_answers_are_llama_cpps_own_with_eight_others_in_flight(
+    start_server, made_models, model
+):
+    alones = generate_alone(made_models / MADE[model], PROMPTS, N_TOKENS)
+    server = start_server(
+        *("--models-dir", made_models),
+        *("--parallel", str(N_OTHERS + 1), "--context-length", "8192"),
+    )
+    check_beside_others(server, model, dict(zip(PROMPTS, alones, strict=True)))
+
+
+def check_beside_others(server, model, alone_by_prompt):
+    """Ask while other streams run, and see that those ran all the time."""
+    counts = [0] * N_OTHERS
+    stop = threading.Event()
+
+    def read_on(number, stream):
+        for _ in stream:
+            counts[number] += 1
+            if stop.is_set():
+                return
+
+    with ExitStack() as stack:
+        readers = []
+        for number in range(N_OTHERS):
+            asked = {"model": model, "prompt": f"{'water ' * number}The mill"}
+            # Without the bias against its end a story would be over too soon.
+            asked |= {"temperature": 1.5, "seed": number, "logit_bias": {"2": -100}}
+            stream = stack.enter_context(server.stream("/v1/completions", **asked))
+            reader = threading.Thread(target=read_on, args=(number, stream))
+            reader.start()
+            readers.append(reader)
+        for prompt, alone in alone_by_prompt.items():
+            before = list(counts)
+            answer = server.complete(model, prompt, max_tokens=N_TOKENS, logprobs=2)
+            assert all(a > b + 10 for a, b in zip(counts, before, strict=True))
+            check_same(alone, answer)
+        stop.set()
+        for reader in readers:
+            reader.join(10)
