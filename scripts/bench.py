@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.bench_bare import BareLoop
-from scripts.bench_client import cloister, get, warn_if_busy
+from scripts.bench_client import cloister, exit_on_terminate, get, warn_if_busy
 from scripts.bench_scenarios import SCENARIOS, Bench, Measured
 from scripts.make_model import ensure_bench_model
 
@@ -37,6 +37,7 @@ def main() -> int:
         f"{platform.machine()} with {os.cpu_count()} cores",
         file=sys.stderr,
     )
+    exit_on_terminate()
     warn_if_busy()
     with BareLoop(
         model, n_ctx=N_CTX, n_sequences=PARALLEL, n_threads=args.threads

@@ -41,6 +41,11 @@ def warn_if_busy() -> None:
         )
 
 
+def exit_on_terminate() -> None:
+    """Turn SIGTERM into an exit, so that `with` ends the server first."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
 class Server:
     """A server process; started by entering `with`, ended by leaving it.
 

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_client import Server, cloister, get, warn_if_busy
+from scripts.bench_client import Server, cloister, exit_on_terminate, get, warn_if_busy
 from scripts.make_model import ensure_bench_model
 
 PARALLEL = 8
@@ -68,6 +68,7 @@ def main() -> int:
     """Run the command line; 1 means that a limit was missed under --strict."""
     args = _parse()
     model = args.model or ensure_bench_model(vocab_from=args.vocab_from)
+    exit_on_terminate()
     warn_if_busy()
     results: Results = defaultdict(lambda: {side: [] for side in SIDES})
     for number in range(args.rounds):

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import uvicorn
@@ -97,6 +98,15 @@ class _Server(uvicorn.Server):
         )
         self._pool = pool
         self._grace_s = settings.shutdown_grace_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Stop in order; the second signal skips the waiting.
+
+        uvicorn's own would remember the signal and raise it again at the end:
+        the process would die of it instead of exiting with code 0.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running answers end, then end the others, then close."""

@@ -110,10 +110,11 @@ def choose_sizes(
     """Choose context and KV pool for a model.
 
     A context length that the user named is kept or refused, never lowered in
-    silence. Without one, the largest of the model's own, halved until it
-    fits. The pool holds as many full contexts as requests run in parallel if
-    that stays within `POOL_SHARE` of the memory, otherwise fewer, at least
-    one.
+    silence, but for embedding models: they have no positions beyond those they
+    were trained with, and llama.cpp aborts the process on one. Where none is
+    named, the largest of the model's own, halved until it fits. The pool holds
+    as many full contexts as requests run in parallel if that stays within
+    `POOL_SHARE` of the memory, otherwise fewer, at least one.
 
     Args:
         summary: The model's header.
@@ -135,6 +136,8 @@ def choose_sizes(
         )
 
     chosen = n_ctx or _auto_n_ctx(summary)
+    if summary.is_embedding and summary.n_ctx_train:
+        chosen = min(chosen, summary.n_ctx_train)
     if n_ctx is None:
         while (
             chosen > MIN_AUTO_N_CTX and estimate(chosen).total_bytes > available_bytes

@@ -112,11 +112,10 @@ class Pool:
 
         Yields:
             How far the load has come, 0.0 to 1.0, whenever that changes.
-            Ends when the model is ready or the load has failed; `lease`
-            then gives the instance or raises the reason.
+            Ends when the model is ready.
 
         Raises:
-            ShuttingDown: The server is stopping.
+            ServerError: The load failed, or the server is stopping.
         """
         if model.id in self._ready:
             return
@@ -131,6 +130,9 @@ class Pool:
                 )
             finally:
                 waiter.cancel()
+        if not loading.task.cancelled():
+            # A `lease` would not know of a failure and load once more.
+            loading.task.result()
 
     @asynccontextmanager
     async def lease(self, model: StoredModel) -> AsyncGenerator[Instance]:
@@ -141,7 +143,11 @@ class Pool:
                 `ModelLoadFailed` and `ShuttingDown` among its kinds.
         """
         while (instance := self._take(model.id)) is None:
-            await asyncio.shield(self._begin(model).task)
+            task = self._begin(model).task
+            # Leaving does not stop the load; a stopped load is no leaving.
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.result()
         try:
             yield instance
         finally:
@@ -210,6 +216,8 @@ class Pool:
 
     async def _retire(self, instance: Instance) -> None:
         """Take an idle instance out and stop it."""
+        if instance.n_leases:
+            return  # lent between the timer and this task
         self._cancel_expiry(instance)
         if self._ready.get(instance.info.id) is instance:
             del self._ready[instance.info.id]
@@ -247,6 +255,8 @@ class Pool:
                 )
             except BaseException:
                 process.kill()
+                # The next load must find its memory free.
+                await process.gone.wait()
                 raise
             _log.info(
                 "%s is ready after %.1f s: context %d tokens, %d in parallel",

@@ -221,6 +221,8 @@ class WorkerProcess:
         Raises:
             WorkerCrashed: The worker ended before it answered.
         """
+        if self.gone.is_set():
+            raise WorkerCrashed(self._describe_end().message)
         answer: asyncio.Future[Stats] = asyncio.get_running_loop().create_future()
         self._stats.append(answer)
         self._send(Inspect())
@@ -386,6 +388,8 @@ def _make_environment() -> dict[str, str]:
     # The worker must run the same code as this process, installed or not.
     kept["PYTHONPATH"] = str(_PACKAGE_ROOT)
     kept["PYTHONNOUSERSITE"] = "1"
+    # On an abort ggml would run a debugger, which may look for symbols online.
+    kept["GGML_NO_BACKTRACE"] = "1"
     return kept
 
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,16 +26,6 @@ def model_path(tmp_path_factory):
         return path
 
     return give
-
-
-@pytest.fixture(scope="session")
-def real_models():
-    """Return the folder of real model files, or skip where it is absent."""
-    beside = Path(__file__).parents[2].parent / "shared" / "models"
-    folder = Path(os.environ.get("CLOISTER_TEST_MODELS", beside))
-    if not (folder / "stories260K.gguf").is_file():
-        pytest.skip(f"no model files in {folder}: set CLOISTER_TEST_MODELS")
-    return folder
 
 
 @dataclass

@@ -8,29 +8,13 @@ Cells are counted as llama.cpp counts them: shared ones once.
 """
 
 import hashlib
-import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.core.errors import ErrorInfo
-from server.core.events import (
-    ChoiceFinished,
-    Failed,
-    Finished,
-    PromptProgress,
-    TextDelta,
-)
-from server.core.requests import Generate, Sampling, TokenPrompt
-from server.ipc.messages import Events, Stats
 from server.worker.backend import CacheFull, DecodeFailed
-from server.worker.inbox import Ask, Quit
-from server.worker.kvcache import Copy, Drop, KvCache
-from server.worker.loop import Limits, Loop
-from server.worker.sampling import WIDE_VOCABULARY, SamplingPool
-from server.worker.sequence import Job
-from server.worker.tokens import make_tokens
+from server.worker.kvcache import Copy, Drop
 
 N_VOCAB = 32
 EOS = 31
@@ -43,10 +27,6 @@ PIECES = (
     b"zz",
     b"",  # EOS
 )
-MAX_TURNS = 5000
-"""More than any test needs: a loop that makes no progress is found by this."""
-
-_POOL = SamplingPool(2, WIDE_VOCABULARY)
 
 
 def piece(token):
@@ -199,195 +179,3 @@ class FakeBackend:
                 self.violations.append(f"sequence id {part.seq_id} does not exist")
             if not 0 <= part.outputs <= len(part.tokens) != 0:
                 self.violations.append(f"{part.outputs} outputs of {len(part.tokens)}")
-
-
-class ScriptedInbox:
-    """Gives one batch of messages for each turn; at the end `Ask` and `Quit`.
-
-    When the loop has nothing to do it waits; then the next batch comes early.
-    """
-
-    def __init__(self, turns: Iterable[list]):
-        self._turns = [list(turn) for turn in turns]
-        self._now = []
-        self._has_begun = False
-        self._end = [Ask(), Quit()]
-        self._n_calls = 0
-
-    def put(self, message):
-        self._now.append(message)
-
-    def get(self, *, block=True):
-        self._n_calls += 1
-        assert self._n_calls < MAX_TURNS, "the loop goes round without progress"
-        if not self._has_begun:
-            self._advance()
-        while block and not self._now and self._turns:
-            self._advance()
-        if self._now:
-            return self._now.pop(0)
-        if block:
-            return self._end.pop(0)
-        self._has_begun = False
-        raise queue.Empty
-
-    def get_nowait(self):
-        return self.get(block=False)
-
-    def empty(self):
-        return not self._now
-
-    def _advance(self):
-        self._has_begun = True
-        if self._turns:
-            self._now += self._turns.pop(0)
-
-
-@dataclass
-class Outcome:
-    """What one request reported, folded."""
-
-    events: list = field(default_factory=list)
-
-    @property
-    def ends(self):
-        return [e for e in self.events if isinstance(e, Finished | Failed)]
-
-    @property
-    def error(self) -> ErrorInfo | None:
-        failed = [e.error for e in self.events if isinstance(e, Failed)]
-        return failed[0] if failed else None
-
-    @property
-    def usage(self):
-        return self.ends[0].usage
-
-    def text(self, choice=0):
-        return "".join(d.text for d in self.deltas(choice))
-
-    def deltas(self, choice=0):
-        return [
-            e for e in self.events if isinstance(e, TextDelta) and e.choice == choice
-        ]
-
-    def logprobs(self, choice=0):
-        return [record for d in self.deltas(choice) for record in d.logprobs]
-
-    @property
-    def reasons(self):
-        """Map each finished choice to its reason and stop string."""
-        return {
-            e.choice: (e.reason, e.stop)
-            for e in self.events
-            if isinstance(e, ChoiceFinished)
-        }
-
-    @property
-    def progress(self):
-        return [e.done for e in self.events if isinstance(e, PromptProgress)]
-
-    @property
-    def answer(self):
-        """All that must not depend on who else is running."""
-        choices = sorted(self.reasons)
-        return [
-            (c, self.text(c), self.logprobs(c), self.reasons[c]) for c in choices
-        ] + [(u.usage.prompt_tokens, u.usage.completion_tokens) for u in self.ends]
-
-
-@dataclass
-class Run:
-    """A finished run of a loop."""
-
-    backend: FakeBackend
-    cache: KvCache
-    stats: Stats
-    outcomes: dict[str, Outcome]
-
-    def __getitem__(self, request_id):
-        return self.outcomes[request_id]
-
-
-def make_job(  # every option of a request that the loop looks at
-    request_id,
-    prompt,
-    *,
-    n=1,
-    max_tokens=8,
-    stop=(),
-    top_logprobs=None,
-    echo=False,
-    seed=1,
-):
-    request = Generate(
-        id=request_id,
-        model="fake",
-        prompt=TokenPrompt(tuple(prompt)),
-        n=n,
-        max_tokens=max_tokens,
-        stop=stop,
-        top_logprobs=top_logprobs,
-        echo=echo,
-        sampling=Sampling(seed=seed),
-    )
-    text = b"".join(map(piece, prompt)).decode("utf-8", "replace") if echo else None
-    return Job(request, make_tokens(list(prompt)), seed, 0.0, text)
-
-
-def run_loop(  # the sizes of a loop and its script
-    turns,
-    *,
-    n_cells=256,
-    n_ctx=64,
-    n_batch=16,
-    parallel=4,
-    n_retained=4,
-    rows=8,
-    real_cells=None,
-    **backend_options,
-):
-    """Run a loop over a script of messages and collect what it reported.
-
-    Args:
-        turns: For each turn of the loop the messages it finds.
-        n_cells: What the ledger believes.
-        real_cells: What the backend has; None means the same.
-    """
-    n_seq = parallel + n_retained
-    backend = FakeBackend(
-        n_cells=real_cells or n_cells,
-        n_seq=n_seq,
-        n_batch=n_batch,
-        n_rows=n_seq + rows,
-        **backend_options,
-    )
-    cache = KvCache(
-        n_cells=n_cells,
-        n_seq=n_seq,
-        can_cut=backend.can_cut,
-        counts_cells=backend.counts_cells,
-    )
-    outcomes: dict[str, Outcome] = {}
-    stats = []
-
-    def report(message):
-        match message:
-            case Events(items):
-                for item in items:
-                    outcome = outcomes.setdefault(item.request_id, Outcome())
-                    outcome.events.append(item.event)
-            case Stats():
-                stats.append(message)
-
-    loop = Loop(
-        backend,
-        cache,
-        Limits(n_ctx, n_batch, parallel, rows),
-        piece=piece,
-        is_end=is_end,
-        report=report,
-        pool=_POOL,
-    )
-    loop.inbox = ScriptedInbox(turns)
-    loop.run()
-    return Run(backend, cache, stats[-1], outcomes)

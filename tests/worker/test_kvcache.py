@@ -298,7 +298,7 @@ class Ledger(RuleBasedStateMachine):
             dropped = opened.ops[0].seq_id
             sources = [op.src for op in opened.ops if isinstance(op, Copy)]
             assert not before[dropped].is_live
-            assert dropped == [i for i in order if i not in sources][0]
+            assert dropped == next(i for i in order if i not in sources)
             # The best source itself had to go, or it was used.
             assert opened.n_cached in (best, 0)
         for op in opened.ops:
@@ -365,6 +365,4 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None
-)
+TestLedger.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

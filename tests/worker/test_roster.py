@@ -3,7 +3,8 @@
 from server.worker.kvcache import KvCache
 from server.worker.roster import Roster
 from server.worker.tokens import make_tokens
-from tests.worker.fake_backend import FakeBackend, make_job
+from tests.worker.fake_backend import FakeBackend
+from tests.worker.loop_run import make_job
 
 
 def make_roster(*, n_cells=64, parallel=2, n_retained=2, **backend_options):

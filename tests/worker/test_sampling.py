@@ -19,9 +19,7 @@ from server.worker.sampling import (
 from server.worker.tokens import make_tokens
 
 N_VOCAB = 16
-LOGITS = st.lists(
-    st.floats(-50, 50, width=32), min_size=N_VOCAB, max_size=N_VOCAB
-)
+LOGITS = st.lists(st.floats(-50, 50, width=32), min_size=N_VOCAB, max_size=N_VOCAB)
 TOKENS = st.lists(st.integers(0, N_VOCAB - 1), max_size=100)
 
 
@@ -50,7 +48,7 @@ def reference(logits, sampling, prompt, generated):
     st.floats(-2, 2),
     st.dictionaries(st.integers(0, N_VOCAB - 1), st.floats(-100, 100), max_size=5),
 )
-def test_bias_and_penalties_equal_a_plain_reference(
+def test_bias_and_penalties_equal_a_plain_reference(  # noqa: PLR0917
     logits, prompt, generated, repeat, presence, frequency, bias
 ):
     sampling = Sampling(
@@ -69,9 +67,7 @@ def test_bias_and_penalties_equal_a_plain_reference(
 
 
 def test_the_prompt_counts_for_repeat_but_not_for_presence_and_frequency():
-    sampling = Sampling(
-        repeat_penalty=2.0, presence_penalty=1.0, frequency_penalty=0.5
-    )
+    sampling = Sampling(repeat_penalty=2.0, presence_penalty=1.0, frequency_penalty=0.5)
     penalties = Penalties(sampling, make_tokens([3, 3]))
     penalties.accept(4)
     penalties.accept(4)
@@ -258,7 +254,7 @@ def test_repeat_penalty_makes_greedy_move_on(drawing_engine):
     st.floats(0, 1),
     st.integers(0, 2**32 - 2),
 )
-def test_no_settings_in_range_upset_native_code(  # one argument for each setting
+def test_no_settings_in_range_upset_native_code(  # noqa: PLR0917 - all settings
     drawing_engine, temperature, top_k, top_p, min_p, typical_p, seed
 ):
     drawn = draw(

@@ -162,9 +162,7 @@ def test_sixteen_choices_do_not_shut_others_out():
     """A request that came after one of 16 choices runs second."""
     greedy = [(choice, 1) for choice in range(16)]
     others = [(0, 2), (0, 3), (1, 3)]
-    ranked = sorted(
-        [*greedy, *others], key=lambda s: queue_rank(*s, preempted=False)
-    )
+    ranked = sorted([*greedy, *others], key=lambda s: queue_rank(*s, preempted=False))
     assert [(0, 1), (0, 2), (0, 3), (1, 1), (1, 3), (2, 1)] == ranked[:6]
 
 

@@ -1,0 +1,1 @@
+"""Novice: the model that the project trains itself, and how it is made."""
