@@ -1,0 +1,67 @@
+"""Sums of one-digit and two-digit numbers.
+
+Each digit is one token, and the answer repeats the task before the result,
+so that the operands stand right before the place where the model has to add.
+A thought does it the way people do on paper, with the carry written down.
+"""
+
+import random
+from typing import Final
+
+from scripts.novice.rendering import Turn, answer, user
+from scripts.novice.words import expand, is_held_out_pair
+
+FORMS: Final = (
+    "[What is|What's|what is|How much is|Calculate|Compute|Work out|Solve|Tell me] "
+    "{a} + {b}[?|]",
+    "{a} + {b}",
+    "{a}+{b}",
+    "{a} + {b} =",
+    "{a}+{b}=[|?]",
+    "[Add|Please add|Sum|Add up] {a} and {b}[.|]",
+    "[What is|What's|How much is] {a} plus {b}?",
+    "{a} plus {b}[|?| is?]",
+    "[What is|Give me|Tell me] the sum of {a} and {b}[?|.]",
+    "[What do|How much do] {a} and {b} [make|add up to|give][?| together?]",
+    "I have {a} [apples|files|coins|models|books] and get {b} more. How many [do I "
+    "have|are there|is that]?",
+    "[If I add|When I add] {a} [to|and] {b}, [what do I get|what is it|what comes out]?",
+    "Can you add {a} and {b}?",
+    "And {a} + {b}?",
+)
+
+
+def draw_pair(rng: random.Random, *, held_out: bool) -> tuple[int, int]:
+    """Draw two numbers below 100 from one side of the line.
+
+    Two-digit numbers come most often, for there are more of them to learn.
+    """
+    while True:
+        kind = rng.random()
+        if kind < 0.12:  # noqa: PLR2004
+            a, b = rng.randint(0, 9), rng.randint(0, 9)
+        elif kind < 0.24:  # noqa: PLR2004
+            a, b = rng.sample((rng.randint(0, 9), rng.randint(10, 99)), 2)
+        else:
+            a, b = rng.randint(10, 99), rng.randint(10, 99)
+        if is_held_out_pair(a, b) == held_out:
+            return a, b
+
+
+def make(rng: random.Random, *, held_out: bool = False) -> tuple[Turn, Turn]:
+    """Draw a task and its answer."""
+    a, b = draw_pair(rng, held_out=held_out)
+    task = expand(rng, rng.choice(FORMS)).format(a=a, b=b)
+    return user(task), answer(f"{a} + {b} = {a + b}", think(a, b))
+
+
+def think(a: int, b: int) -> str:
+    """Add on paper: ones, carry, tens."""
+    ones = a % 10 + b % 10
+    steps = [f"{a % 10} + {b % 10} = {ones}"]
+    if max(a, b) > 9:  # noqa: PLR2004
+        tens = [str(n // 10) for n in (a, b)] + (["1"] if ones > 9 else [])  # noqa: PLR2004
+        total = a // 10 + b // 10 + ones // 10
+        steps.append(f"{' + '.join(tens)} = {total}")
+        steps.append(f"{total} and {ones % 10}")
+    return ", ".join(steps) + "."
