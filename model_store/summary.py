@@ -74,6 +74,9 @@ _RECURRENT: Final = frozenset(
 )
 
 
+_POSITIONS = "position_embd.weight"  # Source: gguf, MODEL_TENSOR.POS_EMBD
+
+
 class FileKind(StrEnum):
     """What a GGUF file holds."""
 
@@ -109,7 +112,8 @@ class GgufSummary(Struct, frozen=True):
     attention is full. `is_recurrent` is also true of hybrid models.
     `chat_template` is None where the file has none. `file_type` is as in the
     file, `quantization` its name or, without one, the type of most bytes.
-    `tensor_bytes` is what the weights take in the files.
+    `tensor_bytes` is what the weights take in the files. A model with
+    learned positions has none beyond `n_ctx_train`.
     """
 
     architecture: str
@@ -139,6 +143,7 @@ class GgufSummary(Struct, frozen=True):
     split_tensors_count: int | None
     n_expert: int
     n_expert_used: int
+    has_learned_positions: bool
 
     @property
     def has_chat_template(self) -> bool:
@@ -217,6 +222,9 @@ def summarize(header: GgufHeader) -> GgufSummary:
         split_tensors_count=keys.number("split.tensors.count"),
         n_expert=n_expert,
         n_expert_used=n_expert_used,
+        has_learned_positions=any(
+            tensor.name == _POSITIONS for tensor in header.tensors
+        ),
     )
 
 

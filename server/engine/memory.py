@@ -110,8 +110,8 @@ def choose_sizes(
     """Choose context and KV pool for a model.
 
     A context length that the user named is kept or refused, never lowered in
-    silence, but for embedding models: they have no positions beyond those they
-    were trained with, and llama.cpp aborts the process on one. Where none is
+    silence, but for models with learned positions: they have none beyond those
+    they were trained with, and llama.cpp aborts the process on one. Where none is
     named, the largest of the model's own, halved until it fits. The pool holds
     as many full contexts as requests run in parallel if that stays within
     `POOL_SHARE` of the memory, otherwise fewer, at least one.
@@ -136,7 +136,7 @@ def choose_sizes(
         )
 
     chosen = n_ctx or _auto_n_ctx(summary)
-    if summary.is_embedding and summary.n_ctx_train:
+    if summary.has_learned_positions and summary.n_ctx_train:
         chosen = min(chosen, summary.n_ctx_train)
     if n_ctx is None:
         while (

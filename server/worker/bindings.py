@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections import deque
-from types import ModuleType
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 _PACKAGE = "llama_cpp"
@@ -32,9 +32,9 @@ def load_bindings() -> Any:  # noqa: ANN401 - the bindings carry no useful types
         if spec is None or spec.submodule_search_locations is None:
             msg = "llama-cpp-python is not installed; run: make install"
             raise ImportError(msg)
-        package = ModuleType(_PACKAGE)
-        package.__path__ = list(spec.submodule_search_locations)
-        sys.modules[_PACKAGE] = package
+        stand_in = ModuleSpec(_PACKAGE, None, is_package=True)
+        stand_in.submodule_search_locations = spec.submodule_search_locations
+        sys.modules[_PACKAGE] = importlib.util.module_from_spec(stand_in)
     try:
         return importlib.import_module(f"{_PACKAGE}.{_PACKAGE}")
     except (OSError, RuntimeError) as error:

@@ -38,6 +38,7 @@ MAX_SEQUENCES = 256
 PROMPT_LOGPROB_ROWS = 32
 """Most logit rows of one step that are wanted for a prompt's own tokens."""
 
+_FLASH_ATTENTION_OFF = 0  # Source: llama.h, enum llama_flash_attn_type
 _POOLING_NONE = 0  # Source: llama.h, enum llama_pooling_type
 _POOLING_MEAN = 1
 
@@ -225,6 +226,9 @@ class LlamaBackend:
         params.swa_full = True
         params.no_perf = True
         if load.embedding:
+            # With it, a text's vector would depend on its company in the batch:
+            # from 64 tokens on, other kernels round more coarsely.
+            params.flash_attn_type = _FLASH_ATTENTION_OFF
             self.n_seq = min(MAX_SEQUENCES, max(load.parallel, 64))
             params.n_ctx = params.n_batch = params.n_ubatch = load.n_ctx
             params.embeddings = True

@@ -58,38 +58,46 @@ def put_tensor(data: bytes, name: str, field: str, value: int) -> bytes:
 
 
 STRUCTURE = {
-    "empty": Broken(
-        "it is empty (0 bytes)", lambda data: b""),
-    "cut-in-header": Broken(
-        "but the file ends at byte 100", lambda data: data[:100]),
-    "cut-in-data": Broken(
-        "(1000 are missing)", lambda data: data[:-1000]),
+    "empty": Broken("it is empty (0 bytes)", lambda data: data[:0]),
+    "cut-in-header": Broken("but the file ends at byte 100", lambda data: data[:100]),
+    "cut-in-data": Broken("(1000 are missing)", lambda data: data[:-1000]),
     "wrong-magic": Broken(
-        "it begins with b'GGML' and not with b'GGUF'", lambda data: b"GGML" + data[4:]),
+        "it begins with b'GGML' and not with b'GGUF'", lambda data: b"GGML" + data[4:]
+    ),
     "wrong-version": Broken(
-        "its GGUF version is 99", lambda data: put(data, 4, "I", 99)),
+        "its GGUF version is 99", lambda data: put(data, 4, "I", 99)
+    ),
     "absurd-tensor-count": Broken(
-        "it claims 1152921504606846976 tensors", lambda data: put(data, N_TENSORS_AT, "Q", 1 << 60)
+        "it claims 1152921504606846976 tensors",
+        lambda data: put(data, N_TENSORS_AT, "Q", 1 << 60),
     ),
     "absurd-key-count": Broken(
-        "it claims 1152921504606846976 metadata keys", lambda data: put(data, N_KEYS_AT, "Q", 1 << 60)),
+        "it claims 1152921504606846976 metadata keys",
+        lambda data: put(data, N_KEYS_AT, "Q", 1 << 60),
+    ),
     "flipped-key-count": Broken(
-        "the tensor 'tokenizer.ggml.add_bos_token' has 7 dimensions", lambda data: put(data, N_KEYS_AT, "Q", data[N_KEYS_AT] ^ 0b100)
+        "the tensor 'tokenizer.ggml.add_bos_token' has 7 dimensions",
+        lambda data: put(data, N_KEYS_AT, "Q", data[N_KEYS_AT] ^ 0b100),
     ),
     "absurd-string-length": Broken(
-        "key 0 would take 4611686018427387904 bytes", lambda data: put(data, FIRST_KEY_AT, "Q", 1 << 62)
+        "key 0 would take 4611686018427387904 bytes",
+        lambda data: put(data, FIRST_KEY_AT, "Q", 1 << 62),
     ),
     "unknown-value-type": Broken(
-        "'general.architecture' has the value type 99", lambda data: put(data, first_key_type_at(data), "I", 99)
+        "'general.architecture' has the value type 99",
+        lambda data: put(data, first_key_type_at(data), "I", 99),
     ),
     "unknown-tensor-type": Broken(
-        "the tensor 'output.weight' has the type 77", lambda data: put_tensor(data, "output.weight", "type", 77)
+        "the tensor 'output.weight' has the type 77",
+        lambda data: put_tensor(data, "output.weight", "type", 77),
     ),
     "overlapping-tensors": Broken(
-        "begins at offset 0 and overlaps", lambda data: put_tensor(data, "output.weight", "offset", 0)
+        "begins at offset 0 and overlaps",
+        lambda data: put_tensor(data, "output.weight", "offset", 0),
     ),
     "tensor-past-the-end": Broken(
-        "begins at offset 1099511627776", lambda data: put_tensor(data, "output.weight", "offset", 1 << 40)
+        "begins at offset 1099511627776",
+        lambda data: put_tensor(data, "output.weight", "offset", 1 << 40),
     ),
 }
 
@@ -168,7 +176,8 @@ MEANING = {
     "wrong-width": ("token_embd.weight", lambda: _with(llama__embedding_length=96)),
     "wrong-rope": ("1048576", lambda: _with(llama__rope__dimension_count=1 << 20)),
     "unknown-tokenizer": ("abacus", lambda: _with(tokenizer__ggml__model="abacus")),
-    "experts-without-weights": ("blk.0.ffn_gate_inp.weight",
+    "experts-without-weights": (
+        "blk.0.ffn_gate_inp.weight",
         lambda: _with(llama__expert_count=4, llama__expert_used_count=2),
     ),
 }
@@ -176,9 +185,7 @@ MEANING = {
 
 CRASHING = {
     "same-tokens": lambda: _with(tokenizer__ggml__tokens=["same"] * 476),
-    "odd-epsilon": lambda: _with(
-        llama__attention__layer_norm_rms_epsilon=float("nan")
-    ),
+    "odd-epsilon": lambda: _with(llama__attention__layer_norm_rms_epsilon=float("nan")),
 }
 """Models that abort the process: the first while it loads, the second later."""
 

@@ -43,9 +43,7 @@ def made_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_models(
-    shared_models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def real_models(shared_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a models directory of links to real model files, or skip."""
     root = tmp_path_factory.mktemp("real")
     for relative, name in REAL.items():

@@ -36,9 +36,7 @@ class StartFailed(Exception):
     """The server ended, or said nothing, before it listened."""
 
 
-def wait_until(
-    condition: Callable[[], object], timeout_s: float, what: str
-) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
     """Wait for a condition; the error names what did not come true."""
     give_up_s = time.monotonic() + timeout_s
     while not condition():
@@ -81,6 +79,7 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         # No TLS here: reading certificates would cost more than a request.
         self._http = httpx.Client(timeout=REQUEST_S, verify=False)  # noqa: S501
+        self._is_wrapped = bool(before)
         self.home = folder / "home"
         self._output = folder / "stdout"
         self._log = folder / "stderr"
@@ -128,9 +127,7 @@ class Server:
     def server(self) -> psutil.Process:
         """The server itself, behind a tracer too."""
         first = psutil.Process(self.process.pid)
-        if "serve" in first.cmdline() and "-o" not in first.cmdline():
-            return first
-        return first.children()[0]
+        return first.children()[0] if self._is_wrapped else first
 
     def workers(self) -> list[psutil.Process]:
         """List the workers that live, oldest first."""
@@ -235,23 +232,19 @@ class Stream:
 
 def texts_of(events: Sequence[tuple[str, Any]]) -> str:
     """Join the text of all choices numbered 0 of a stream."""
-    pieces = []
-    for name, data in events:
-        if name != "message" or data == "[DONE]":
-            continue
-        for choice in data["choices"]:
-            if choice["index"] == 0:
-                pieces.append(choice.get("text") or _content(choice))
-    return "".join(pieces)
+    return "".join(
+        choice.get("text") or choice.get("delta", {}).get("content") or ""
+        for name, data in events
+        if name == "message" and data != "[DONE]"
+        for choice in data["choices"]
+        if choice["index"] == 0
+    )
 
 
 def is_worker(process: psutil.Process) -> bool:
     """Tell whether a process is a worker of some server."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-        return (
-            _WORKER in process.cmdline()
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return _WORKER in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
@@ -281,9 +274,3 @@ def run_serve(
         text=True,
         timeout=START_S,
     )
-
-
-def _content(choice: dict[str, Any]) -> str:
-    content = choice.get("delta", {}).get("content")
-    return content if isinstance(content, str) else ""
-

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.e2e.greedy_loop import generate_alone
 from tests.e2e.server_process import GREEDY, texts_of
 
 MODEL = "tiny-llama"
@@ -178,44 +179,26 @@ class TestLogprobs:
         streamed = [each for piece in pieces for each in piece["token_logprobs"]]
         assert pytest.approx(whole["token_logprobs"], abs=1e-3) == streamed
 
-    def test_echo_scores_the_prompt_as_generation_would(self, server):
-        whole = server.complete(MODEL, PROMPT, max_tokens=12, logprobs=1)
-        text = PROMPT + text_of(whole)
-        echoed = server.complete(MODEL, text, max_tokens=1, echo=True, logprobs=1)
-        assert text_of(echoed).startswith(text)
-        assert echoed["choices"][0]["logprobs"]["token_logprobs"][0] is None
-        n_prompt = whole["usage"]["prompt_tokens"]
-        scored = echoed["choices"][0]["logprobs"]
-        generated = whole["choices"][0]["logprobs"]
-        # The text may be cut into other tokens where the answer begins.
-        if scored["tokens"][n_prompt : n_prompt + 12] == generated["tokens"]:
-            scores = scored["token_logprobs"][n_prompt : n_prompt + 12]
-            assert pytest.approx(generated["token_logprobs"], abs=1e-2) == scores
-
-    def test_echo_of_tokens_scores_them_exactly_like_generation(self, server):
-        prompt = [300, 310, 320, 330]
-        first = server.complete(MODEL, prompt, max_tokens=1, logprobs=5)
-        (best,) = first["choices"][0]["logprobs"]["token_logprobs"]
+    def test_echo_scores_tokens_as_they_were_when_generated(self, server, made_models):
+        path = made_models / "acme/llama/tiny-llama-F32.gguf"
+        (alone,) = generate_alone(path, [PROMPT], 12)
+        asked = {"logprobs": 2, "max_tokens": 12}
+        generated = server.complete(MODEL, alone.prompt, **asked)
         echoed = server.complete(
-            MODEL, [*prompt, greedy_token(server, prompt)], max_tokens=1, echo=True,
-            logprobs=0,
+            MODEL, alone.prompt + alone.tokens, **asked | {"max_tokens": 1}, echo=True
         )
-        logprobs = echoed["choices"][0]["logprobs"]["token_logprobs"]
-        assert logprobs[0] is None
-        assert 6 == len(logprobs)
-        assert pytest.approx(best, abs=1e-3) == logprobs[4]
-
-
-def greedy_token(server, prompt):
-    """Find the id of the likeliest next token: a bias that keeps it the best."""
-    text = text_of(server.complete(MODEL, prompt, max_tokens=1))
-    for token in range(5, 476):
-        biased = server.complete(
-            MODEL, prompt, max_tokens=1, logit_bias={str(token): 100}
+        scored = echoed["choices"][0]["logprobs"]
+        first = generated["choices"][0]["logprobs"]
+        n_prompt = len(alone.prompt)
+        assert n_prompt + 13 == len(scored["tokens"])
+        assert scored["token_logprobs"][0] is None
+        assert first["tokens"] == scored["tokens"][n_prompt:-1]
+        assert first["token_logprobs"] == pytest.approx(
+            scored["token_logprobs"][n_prompt:-1], abs=1e-2
         )
-        if text_of(biased) == text:
-            return token
-    raise AssertionError("no token has this text")
+        assert text_of(echoed).endswith(
+            text_of(generated) + scored["tokens"][-1].removeprefix("bytes:")
+        )
 
 
 class TestUsage:
@@ -240,25 +223,25 @@ class TestUsage:
 
 
 class TestText:
-    @pytest.mark.parametrize("model", ["tiny-llama", "tiny-qwen2"])
-    def test_characters_of_several_tokens_come_whole(self, server, model):
-        # Bytes of an emoji and of CJK, each a token: the model must write them.
-        text = "🙂漢字é"
-        for character in text:
-            asked = {"model": model, "prompt": text * 8 + character, "max_tokens": 40}
-            with server.stream(
-                "/v1/completions", **asked, temperature=1.5, seed=ord(character)
-            ) as stream:
-                pieces = [
-                    choice["text"]
-                    for _, data in stream
-                    if data != "[DONE]"
-                    for choice in data["choices"]
-                ]
-            whole = server.complete(
-                **asked, **{"temperature": 1.5, "seed": ord(character)}
-            )
-            del whole
+    def test_characters_of_several_tokens_come_whole(self, server):
+        # Only the two bytes of this letter are likely, each a token.
+        first, second = (5 + byte for byte in "é".encode())
+        messages = [{"role": "user", "content": "Hello"}]
+        asked = {"logit_bias": {str(first): 50, str(second): 50}, "max_tokens": 60}
+        asked |= {"temperature": 2, "seed": 3, "repeat_penalty": 1, "logprobs": True}
+        data, pieces = b"", []
+        with server.stream(
+            "/v1/chat/completions", model=MODEL, messages=messages, **asked
+        ) as stream:
+            for _, chunk in stream:
+                for choice in () if chunk == "[DONE]" else chunk["choices"]:
+                    pieces.append(choice["delta"].get("content"))
+                    for token in (choice["logprobs"] or {"content": []})["content"]:
+                        data += bytes(token["bytes"])
+        text = data.decode("utf-8", "replace")
+        assert 60 == len(data)
+        assert "é" in text
+        assert text == "".join(piece for piece in pieces if piece)
 
     def test_fill_in_the_middle_uses_the_models_own_tokens(self, server):
         plain = server.complete("tiny-qwen2", "the wheel", max_tokens=8)

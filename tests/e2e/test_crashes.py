@@ -6,15 +6,38 @@ import time
 
 import pytest
 
-from tests.e2e.server_process import GREEDY, lives, texts_of, wait_until
+from tests.e2e.server_process import GREEDY, Server, lives, texts_of, wait_until
 
 ENDLESS = {"prompt": "The mill", "max_tokens": -1, **GREEDY}
 
 
+NOTICED = "ended unexpectedly (signal SIGKILL)"
+LONG = ("--context-length", "100000")
+"""Streams then go on for a minute and more."""
+
+
+@pytest.fixture(scope="module")
+def one_server(made_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crashes")
+    server = Server(folder, ["--models-dir", made_models, *LONG])
+    yield server
+    server.kill()
+
+
 @pytest.fixture
-def long_server(start_server, made_models):
-    """A server whose streams go on for a minute and more."""
-    return start_server("--models-dir", made_models, "--context-length", "100000")
+def long_server(one_server):
+    """A server with nothing loaded."""
+    yield one_server
+    kill_workers(one_server)
+
+
+def kill_workers(server):
+    """Kill all workers and wait until the server has noticed."""
+    workers = server.workers()
+    n_noticed = server.log.count(NOTICED) + len(workers)
+    for worker in workers:
+        worker.kill()
+    wait_until(lambda: server.log.count(NOTICED) == n_noticed, 5, "all are noticed")
 
 
 def take(events, n):
@@ -74,9 +97,8 @@ def test_a_killed_worker_fails_whole_answers_as_retryable(long_server):
 
 
 def test_a_worker_killed_while_idle_is_not_noticed_by_the_next_request(long_server):
-    load(long_server, "tiny-llama").kill()
-    noticed = "ended unexpectedly (signal SIGKILL)"
-    wait_until(lambda: noticed in long_server.log, 5, "the server has noticed")
+    load(long_server, "tiny-llama")
+    kill_workers(long_server)
     answer = long_server.complete("tiny-llama", "the", max_tokens=5)
     assert 5 == answer["usage"]["completion_tokens"]
 
@@ -133,9 +155,10 @@ def test_a_hanging_worker_holds_up_nobody_else(long_server):
     assert hanging.pid in [worker.pid for worker in long_server.workers()]
 
 
-def test_no_worker_outlives_a_killed_server(long_server):
-    workers = [load(long_server, "tiny-llama"), load(long_server, "tiny-qwen2")]
-    with long_server.stream("/v1/completions", model="tiny-llama", **ENDLESS) as one:
+def test_no_worker_outlives_a_killed_server(start_server, made_models):
+    server = start_server("--models-dir", made_models, *LONG)
+    workers = [load(server, "tiny-llama"), load(server, "tiny-qwen2")]
+    with server.stream("/v1/completions", model="tiny-llama", **ENDLESS) as one:
         take(iter(one), 5)  # one worker is busy, the other idle
-        long_server.signal(signal.SIGKILL)
+        server.signal(signal.SIGKILL)
         wait_until(lambda: not any(map(lives, workers)), 2, "the workers are gone")

@@ -45,9 +45,7 @@ def test_a_client_that_leaves_while_a_model_loads_does_not_stop_the_load(
     start_server, models
 ):
     server = start_server("--models-dir", models)
-    threads = [
-        threading.Thread(target=leave_early, args=(server,)) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=leave_early, args=(server,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     answer = server.complete("tiny-llama", "The wheel", max_tokens=3)

@@ -84,8 +84,9 @@ class TestRealModels:
         answer = client.embeddings.create(model="all-minilm-l6-v2", input=texts)
         anchor, paraphrase, unrelated = (item.embedding for item in answer.data)
         assert dot(anchor, paraphrase) > dot(anchor, unrelated) + 0.3
-        assert [1.0] * 3 == [pytest.approx(dot(v, v), abs=1e-5) for v in
-                             (anchor, paraphrase, unrelated)]
+        assert [1.0] * 3 == [
+            pytest.approx(dot(v, v), abs=1e-5) for v in (anchor, paraphrase, unrelated)
+        ]
 
     def test_base64_holds_the_same_vector_as_floats(self, client):
         asked = {"model": "all-minilm-l6-v2", "input": "A wheel turns."}

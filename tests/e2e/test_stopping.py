@@ -71,8 +71,12 @@ def test_new_requests_are_refused_while_old_ones_end(start):
         next(events)
         server.signal(signal.SIGTERM)
         wait_until(
-            lambda: server.post("/v1/completions", **BOUNDED | {"max_tokens": 1}
-                                ).status_code != 200,
+            lambda: (
+                server.post(
+                    "/v1/completions", **BOUNDED | {"max_tokens": 1}
+                ).status_code
+                != 200
+            ),
             5,
             "new requests are refused",
         )

@@ -50,9 +50,14 @@ QWEN = GgufSummary(
     split_tensors_count=None,
     n_expert=0,
     n_expert_used=0,
+    has_learned_positions=False,
 )
 BERT = msgspec.structs.replace(
-    QWEN, architecture="bert", pooling_type=1, n_ctx_train=512
+    QWEN,
+    architecture="bert",
+    pooling_type=1,
+    n_ctx_train=512,
+    has_learned_positions=True,
 )
 # Mamba-130M: 24 layers, state 16 x 1536, convolution of 4.
 MAMBA = msgspec.structs.replace(
@@ -191,7 +196,7 @@ def test_an_embedding_model_has_one_context_that_is_one_batch():
     assert estimate(long, 4_096, step_tokens=4_096) == choose(long).estimate
 
 
-def test_an_embedding_model_never_reads_beyond_its_positions():
+def test_a_model_with_learned_positions_never_reads_beyond_them():
     assert 512 == choose(BERT, n_ctx=8_192).n_ctx
     assert 256 == choose(BERT, n_ctx=256).n_ctx
 

@@ -89,6 +89,7 @@ class FakeBackend:
         n_batch: Most tokens of one batch.
         n_rows: Most logit rows of one batch; llama.cpp aborts on more.
         on_decode: Called with the backend and the parts before each batch.
+        broken_from: First row whose logits are not numbers.
     """
 
     n_cells: int
@@ -105,7 +106,7 @@ class FakeBackend:
     samplers: list[FakeSampler] = field(default_factory=list)
     batches: list[list[tuple[int, int, int]]] = field(default_factory=list)
     n_decoded: int = 0
-    broken_rows: bool = False
+    broken_from: int = 1 << 30
 
     @property
     def n_used(self):
@@ -151,7 +152,7 @@ class FakeBackend:
         return wanted
 
     def logits(self, row):
-        if self.broken_rows:
+        if row >= self.broken_from:
             raise DecodeFailed("logits that are not numbers")
         return self.rows[row]
 

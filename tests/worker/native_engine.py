@@ -31,11 +31,12 @@ class Bare:
         self.vocab = llama.llama_model_get_vocab(self.model)
         self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
 
-    def greedy(self, prompt, n):
+    def greedy(self, prompt, n, *, n_ctx=256):
         """Return tokens with the lead of each over the second best."""
         llama = self.llama
         params = llama.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_threads = 256, 256, 1
+        params.n_ctx = params.n_batch = n_ctx
+        params.n_threads = 1
         context = llama.llama_init_from_model(self.model, params)
         tokens = (ctypes.c_int32 * len(prompt))(*prompt)
         batch = llama.llama_batch_get_one(tokens, len(prompt))
@@ -130,9 +131,9 @@ def drawn_by(events, choice=0):
     ]
 
 
-def assert_same(bare, prompt, drawn, n=24):
+def assert_same(bare, prompt, drawn, n=24, *, n_ctx=256):
     """Compare up to the first near tie, where rounding may decide."""
-    expected = bare.greedy(prompt, n)
+    expected = bare.greedy(prompt, n, n_ctx=n_ctx)
     for index, (token, lead) in enumerate(expected):
         if lead < NEAR_TIE:
             return

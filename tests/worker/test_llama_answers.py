@@ -139,6 +139,26 @@ def test_kinds_are_told_apart(backend, kind):
     )
 
 
+def test_a_text_longer_than_the_window_can_be_cut_anywhere(native, model_path):
+    """Sliding-window layers must still have what a shorter prefix needs."""
+    path = model_path("tiny-gemma3")
+    bare = Bare(native.llama, path)
+    backend = native.load(path, n_ctx=2000)
+    engine = Engine(backend, n_ctx=2000, n_cells=2000, parallel=4)
+    try:
+        numbers = np.random.default_rng(5).integers(270, bare.n_vocab - 10, size=1600)
+        long = [int(token) for token in numbers]
+        engine.run(ask("a", long, max_tokens=2))
+        cut = [*long[:300], *long[900:910]]
+        events = engine.run(ask("b", cut))["b"]
+        assert 300 == events[-1].usage.cached_tokens
+        assert_same(bare, cut, drawn_by(events), n_ctx=2000)
+    finally:
+        engine.close()
+        backend.close()
+        bare.close()
+
+
 def test_a_trained_model_tells_the_same_story(native, shared_models):
     path = shared_models / "stories260K.gguf"
     bare = Bare(native.llama, path)

@@ -184,17 +184,28 @@ def test_what_a_failed_request_computed_is_never_reused():
 
 
 class PoisonOnce(FailOnce):
-    """Lets the n-th batch compute logits that are not numbers."""
+    """Lets the n-th batch compute logits that are not numbers.
 
-    def __call__(self, backend, _parts):
+    Either all rows of that batch are broken, or only its last one.
+    """
+
+    def __init__(self, step, *, only_last):
+        super().__init__(step)
+        self._only_last = only_last
+
+    def __call__(self, backend, parts):
         self._left -= 1
-        backend.broken_rows = self._left == 0
+        backend.broken_from = 1 << 30
+        if self._left == 0:
+            last = sum(len(part.tokens) for part in parts) - 1
+            backend.broken_from = last if self._only_last else 0
 
 
+@pytest.mark.parametrize("only_last", [False, True])
 @pytest.mark.parametrize("step", [1, 2, 4])
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("echo", [False, True])
-def test_logits_that_are_not_numbers_fail_the_request_once(n, step, echo):
+def test_logits_that_are_not_numbers_fail_the_request_once(n, step, echo, only_last):
     """With several choices in the batch the request still ends only once."""
     job = make_job(
         "a",
@@ -206,7 +217,7 @@ def test_logits_that_are_not_numbers_fail_the_request_once(n, step, echo):
     )
     later = {"request_id": "b", "prompt": [1, 2, 3, 7]}
     turns = [[Submit(job)], *([[]] * 80), [Submit(make_job(**later))]]
-    run = run_loop(turns, on_decode=PoisonOnce(step))
+    run = run_loop(turns, on_decode=PoisonOnce(step, only_last=only_last))
     assert 1 == len(run["a"].ends)
     assert "engine_failed" == run["a"].error.code
     assert (

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -232,6 +233,8 @@ def test_native_prints_go_to_standard_error(model_path):
     with start_worker("--verbose") as wire:
         wire.send(describe(model_path("tiny-llama")))
         wire.receive_until(Loaded)
+        out, err = (Path(f"/proc/{wire.process.pid}/fd/{fd}") for fd in (1, 2))
+        assert out.samefile(err)
         wire.send(Stop())
         out, err = wire.process.communicate(timeout=10)
     assert b"" == out
