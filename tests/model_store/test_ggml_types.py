@@ -24,9 +24,10 @@ def test_tensor_types_are_those_of_the_gguf_package():
 
 def test_tensor_types_are_those_of_the_engine():
     spec = find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
+    if spec is None or spec.submodule_search_locations is None:
         pytest.skip("llama_cpp is not installed")
-    library = next((Path(spec.origin).parent / "lib").glob("libggml-base.so*"), None)
+    (folder,) = spec.submodule_search_locations
+    library = next((Path(folder) / "lib").glob("libggml-base.so*"), None)
     if library is None:
         pytest.skip("llama_cpp has no separate libggml-base")
     ggml = ctypes.CDLL(str(library))

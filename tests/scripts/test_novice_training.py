@@ -1,0 +1,169 @@
+"""The loss falls, a run can be taken up again, and the export is exact."""
+
+import dataclasses
+import math
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra 'novice' is not installed")
+pytest.importorskip("tokenizers", reason="tokenizers (extra 'novice') is missing")
+
+import torch
+
+from scripts.novice import export, tokenizer
+from scripts.novice.batches import Batches
+from scripts.novice.dialogues import DialogueStream
+from scripts.novice.model import Llama, Shape
+from scripts.novice.rendering import Renderer
+from scripts.novice.train import Plan, Trainer, load_model, rate_at
+
+PLAN = Plan(steps=16, tokens_per_step=1500, n_layer=1, n_embd=64, n_threads=1)
+PROMPT = (
+    "<|im_start|>system\nThink first.<|im_end|>\n<|im_start|>user\nWhat is 12 + 34? "
+    "Zorba é says “no” 😀.<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+@pytest.fixture(scope="module")
+def codec() -> tokenizer.Codec:
+    return tokenizer.Codec(tokenizer.learn(n_dialogues=800))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {k: v.numpy().copy() for k, v in trainer.model.state_dict().items()}
+
+
+def test_loss_falls(codec: tokenizer.Codec) -> None:
+    trainer = Trainer(PLAN, codec)
+    losses = [trainer.run_step() for _ in range(16)]
+    assert math.isclose(losses[0], math.log(codec.n_tokens), rel_tol=0.05)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_run_taken_up_again_ends_like_one_that_was_not(
+    codec: tokenizer.Codec, tmp_path: Path
+) -> None:
+    whole = Trainer(PLAN, codec)
+    for _ in range(6):
+        whole.run_step()
+    first = Trainer(PLAN, codec)
+    for _ in range(3):
+        first.run_step()
+    first.save(tmp_path / "checkpoint.pt")
+    second = Trainer(PLAN, codec)
+    second.load(tmp_path / "checkpoint.pt")
+    for _ in range(3):
+        second.run_step()
+    assert (6, whole.n_tokens) == (second.step, second.n_tokens)
+    expected, actual = _weights(whole), _weights(second)
+    for name, weight in expected.items():
+        np.testing.assert_array_equal(weight, actual[name])
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    codec: tokenizer.Codec, tmp_path: Path
+) -> None:
+    Trainer(PLAN, codec).save(tmp_path / "checkpoint.pt")
+    other = Trainer(dataclasses.replace(PLAN, n_layer=2), codec)
+    with pytest.raises(ValueError, match=r"'n_layer': 1.*'n_layer': 2"):
+        other.load(tmp_path / "checkpoint.pt")
+    assert 1 == load_model(tmp_path / "checkpoint.pt").shape.n_layer
+
+
+def test_rate_rises_and_falls() -> None:
+    rates = [rate_at(i / 100) for i in range(101)]
+    assert 1.0 == pytest.approx(rates[2])
+    assert rates[1] < rates[2]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0.02 == pytest.approx(rates[-1])
+
+
+def test_only_answers_are_learnt(codec: tokenizer.Codec) -> None:
+    """What is predicted, read together, is what the assistant said."""
+    batches = Batches(codec, seed=1, tokens_per_step=100)
+    renderer = Renderer()
+    for dialogue in islice(DialogueStream(31), 300):
+        example = batches.make_example(dialogue)
+        learnt = codec.decode([example.tokens[i] for i in example.learnt])
+        text = renderer.render(dialogue)
+        if dialogue.thinks:
+            text = text[text.rindex("<|im_start|>user") :]
+        parts = text.split("<|im_start|>assistant\n")[1:]
+        answers = [part.partition("<|im_end|>")[0] + "<|im_end|>" for part in parts]
+        assert "".join(answers) == learnt
+        assert renderer.render(dialogue) == codec.decode(example.tokens)
+
+
+def test_padding_and_neighbours_do_not_change_a_row(codec: tokenizer.Codec) -> None:
+    torch.manual_seed(0)
+    model = _random_model(codec)
+    row = torch.randint(0, codec.n_tokens, (1, 20))
+    padded = torch.zeros(3, 33, dtype=torch.int64)
+    padded[1, :20] = row
+    with torch.no_grad():
+        alone, beside = model(row)[0], model(padded)[1, :20]
+    torch.testing.assert_close(alone, beside, atol=1e-4, rtol=1e-4)
+
+
+def test_llama_cpp_computes_the_same_logits(
+    codec: tokenizer.Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong rotary pairs, norms, heads or names of tensors would show here."""
+    bare = pytest.importorskip("scripts.bare_llama", reason="llama.cpp is missing")
+    path = tmp_path / "novice.gguf"
+    model = _random_model(codec)
+    export.export(model, codec.vocabulary, path, quant="F32")
+    defaults = bare.llama_cpp.llama_context_default_params
+
+    def exact() -> object:
+        # The cache is kept in half precision otherwise.
+        params = defaults()
+        params.type_k = params.type_v = 0
+        params.flash_attn_type = 0
+        return params
+
+    monkeypatch.setattr(bare.llama_cpp, "llama_context_default_params", exact)
+    with bare.BareLlama(path, n_ctx=256, n_threads=1) as llama:
+        tokens = llama.tokenize(PROMPT, special=True)
+        assert codec.encode(PROMPT) == tokens
+        with torch.no_grad():
+            expected = model(torch.tensor([tokens]))[0].numpy()
+        assert expected.std() > 0.5
+        for position, token in enumerate(tokens):
+            row = llama.decode([bare.Span(0, position, [token])])[0]
+            difference = np.abs(expected[position] - llama.logits(row)).max()
+            assert difference < 1e-3
+
+
+def test_full_size_model_stays_below_the_limit(
+    codec: tokenizer.Codec, tmp_path: Path
+) -> None:
+    path = tmp_path / "novice.gguf"
+    export.export(Llama(Shape(codec.n_tokens)), codec.vocabulary, path)
+    assert 3_000_000 < path.stat().st_size <= export.MAX_BYTES
+    wide = Llama(Shape(codec.n_tokens, n_embd=512, n_layer=3, n_ff=1408))
+    with pytest.raises(ValueError, match="more than the 8388608 allowed"):
+        export.export(wide, codec.vocabulary, tmp_path / "wide.gguf")
+    assert ["novice.gguf"] == [each.name for each in tmp_path.iterdir()]
+
+
+def _random_model(codec: tokenizer.Codec) -> Llama:
+    torch.manual_seed(3)
+    model = Llama(
+        Shape(codec.n_tokens, n_embd=128, n_layer=3, n_head=4, n_ff=256, n_ctx=256)
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.normal_(std=0.1)
+            else:
+                weight.uniform_(0.5, 1.5)
+    return model
