@@ -5,61 +5,96 @@ of the time. A user asks for a tool by its name, or by its subject, which
 stands in its name or description alone.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scripts.novice.rendering import Turn, answer, call, user
 from scripts.novice.words import Words, expand
 
-_VERBS: Final = "get find set send read show open check search make".split()
+_VERBS: Final = (
+    "get",
+    "find",
+    "set",
+    "send",
+    "read",
+    "show",
+    "open",
+    "check",
+    "search",
+    "make",
+)
 _SUBJECTS: Final = (
-    "weather time price file user order light door mail note map song news train "
-    "address status log page task event"
-).split()
+    "weather",
+    "time",
+    "price",
+    "file",
+    "user",
+    "order",
+    "light",
+    "door",
+    "mail",
+    "note",
+    "map",
+    "song",
+    "news",
+    "train",
+    "address",
+    "status",
+    "log",
+    "page",
+    "task",
+    "event",
+)
 _PARAMETERS: Final = (
-    "city name path id query user place text date item number key topic room country "
-    "location title url count"
-).split()
+    "city",
+    "name",
+    "path",
+    "id",
+    "query",
+    "user",
+    "place",
+    "text",
+    "date",
+    "item",
+    "number",
+    "key",
+    "topic",
+    "room",
+    "country",
+    "location",
+    "title",
+    "url",
+    "count",
+)
 
-BY_NAME: Final = (
-    "[Call|Use|Run|Please call|Invoke|Please use|Execute] {tool} with {args}[.|]",
-    "[Call|Use|Run|Invoke] the [tool|function] {tool} [with|for] {args}[.|]",
-    "[Can you|Could you|Please] [call|use|run] {tool} with {args}[?|.]",
-    "{tool} with {args}",
-    "I [want|need] {tool} with {args}.",
-    "[Use|Run|Call] {tool} for {values}[.|]",
-    "[Call|Use|Please run] {tool}: {args}",
-)
-BY_SUBJECT: Final = (
-    "[What is|What's|Tell me|Show me|Give me|Get me|I need|Find] the {subject} [of|for|"
-    "in|at] {values}[.|?|]",
-    "[How is|Where is|Which is|Look up|Check|Please get|Fetch] the {subject} [for|of|in]"
-    " {values}[.|?|]",
-    "I [want|need|would like] to [know|see|have] the {subject} [of|for|in] {values}.",
-    "{subject} [for|of|in] {values}[|?|.|, please]",
-    "[Can|Could] you [tell|show|give] me the {subject} [of|for|in] {values}?",
-)
-_DESCRIPTIONS: Final = (
-    "[Get|Tells|Returns|Finds|Looks up|Shows|Read|Fetch] the {subject} of a {parameter}[.|]",
-    "[Get|Returns|Gives|Find] the {subject}[.|]",
-    "[Get|Returns|Show] the {subject} [for|in] a [given |]{parameter}[.|]",
-)
+
+Forms = Mapping[str, Sequence[str]]
+"""The section `calls` of `texts/forms.toml`."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A function that is offered; `parameters` maps names to JSON types."""
+    """A function that is offered.
+
+    `parameters` maps names to JSON types, `notes` some of them to what else
+    their schema says.
+    """
 
     name: str
     subject: str
     description: str
     parameters: dict[str, str]
+    notes: dict[str, dict[str, str]]
 
     def describe(self) -> Turn:
         """Write it as the OpenAI API does."""
         schema = {
             "type": "object",
-            "properties": {n: {"type": t} for n, t in self.parameters.items()},
+            "properties": {
+                name: {"type": kind} | self.notes.get(name, {})
+                for name, kind in self.parameters.items()
+            },
             "required": list(self.parameters),
         }
         function = {
@@ -70,7 +105,7 @@ class Tool:
         return {"type": "function", "function": function}
 
 
-def draw_tool(words: Words) -> Tool:
+def draw_tool(words: Words, descriptions: Sequence[str]) -> Tool:
     """Invent a tool with one or two parameters."""
     rng = words.rng
     made_up = words.held_out or rng.random() < 0.7  # noqa: PLR2004
@@ -81,7 +116,7 @@ def draw_tool(words: Words) -> Tool:
         for _ in range(n)
     }
     first = next(iter(parameters))
-    if rng.random() < 0.2:  # noqa: PLR2004
+    if not words.held_out and rng.random() < 0.2:  # noqa: PLR2004
         parameters[first] = "integer"
     verb = rng.choice(_VERBS)
     name = rng.choice(
@@ -89,25 +124,28 @@ def draw_tool(words: Words) -> Tool:
         if rng.random() < 0.6  # noqa: PLR2004
         else (words.identifier(),)
     )
-    description = expand(rng, rng.choice(_DESCRIPTIONS)).format(
+    description = expand(rng, rng.choice(descriptions)).format(
         subject=subject, parameter=first
     )
-    return Tool(name, subject, description, parameters)
+    notes = {}
+    if rng.random() < 0.2:  # noqa: PLR2004
+        notes[first] = {"description": f"The {first}."}
+    return Tool(name, subject, description, parameters, notes)
 
 
-def draw_tools(words: Words) -> list[Tool]:
+def draw_tools(words: Words, forms: Forms) -> list[Tool]:
     """Invent one to three tools that cannot be mistaken for each other."""
-    n = words.rng.choice((1, 1, 2, 2, 3))
+    n = words.rng.choice((1, 1, 1, 2, 2, 3))
     tools: list[Tool] = []
     while len(tools) < n:
-        tool = draw_tool(words)
+        tool = draw_tool(words, forms["descriptions"])
         used = {each.subject for each in tools} | {each.name for each in tools}
         if tool.subject not in used and tool.name not in used:
             tools.append(tool)
     return tools
 
 
-def make(words: Words, tools: list[Tool]) -> tuple[Turn, Turn]:
+def make(words: Words, forms: Forms, tools: list[Tool]) -> tuple[Turn, Turn]:
     """Ask for one of the tools and call it."""
     rng = words.rng
     tool = rng.choice(tools)
@@ -122,8 +160,8 @@ def make(words: Words, tools: list[Tool]) -> tuple[Turn, Turn]:
         f"{name}{joint}{value if isinstance(value, int) else quote + value + quote}"
         for name, value in arguments.items()
     )
-    forms = BY_NAME if rng.random() < 0.5 else BY_SUBJECT  # noqa: PLR2004
-    text = expand(rng, rng.choice(forms)).format(
+    kind = "by_name" if rng.random() < 0.5 else "by_subject"  # noqa: PLR2004
+    text = expand(rng, rng.choice(forms[kind])).format(
         tool=tool.name, args=args, subject=tool.subject, values=values
     )
     thought = f"The tool is {tool.name}; {args_of(arguments)}."

@@ -1,41 +1,39 @@
 """JSON objects with the keys that were asked for."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scripts.novice.rendering import Turn, answer, user
 from scripts.novice.words import Words, expand
 
 _KEYS: Final = (
-    "name age city id date price size color title email country count status user "
-    "year street code height width language weight"
-).split()
-
-KEYS_ONLY: Final = (
-    "[Give me|Return|Write|Make|Answer with|Reply with|Produce|Create|Print|Show me|I "
-    "need] [JSON|a JSON object|an object in JSON|one JSON object] with [the |]keys "
-    "{keys}[.|]",
-    "[Give me|Return|Write|Make|I want] [JSON|a JSON object] [that has|having|"
-    "containing] [the |]keys {keys}[.|]",
-    "JSON with {keys}[.|, please.|]",
-    "[Give me|Return|Create|Write] [JSON|a JSON object] with [the fields|fields] {keys}"
-    "[.|]",
-    "[Answer|Reply|Respond] in JSON[.|,] [The keys are|Use the keys|Keys:] {keys}[.|]",
-    "[I need|Make|Generate] an example [object|record] in JSON with [keys|the keys] "
-    "{keys}[.|]",
-)
-WITH_VALUES: Final = (
-    "[Write|Put|Give me|Return] [this|it] as JSON: {pairs}[.|]",
-    "[Make|Return|Write|Create] [JSON|a JSON object|an object] with {pairs}[.|]",
-    "{pairs}. [As JSON, please.|Give me JSON.|JSON?|Answer in JSON.]",
-    "[Convert|Turn] [this |]to JSON: {pairs}",
-    "JSON: {pairs}",
-    "[Answer|Reply] in JSON[.|,] {pairs}[.|]",
+    "name",
+    "age",
+    "city",
+    "id",
+    "date",
+    "price",
+    "size",
+    "color",
+    "title",
+    "email",
+    "country",
+    "count",
+    "status",
+    "user",
+    "year",
+    "street",
+    "code",
+    "height",
+    "width",
+    "language",
+    "weight",
 )
 DEFAULT: Final = "example"
 
 
-def make(words: Words) -> tuple[Turn, Turn]:
+def make(words: Words, forms: Mapping[str, Sequence[str]]) -> tuple[Turn, Turn]:
     """Ask for an object and write it on one line.
 
     Where the user gave no values, all are the same word.
@@ -50,7 +48,9 @@ def make(words: Words) -> tuple[Turn, Turn]:
         if key not in keys:
             keys.append(key)
     if rng.random() < 0.6:  # noqa: PLR2004
-        text = expand(rng, rng.choice(KEYS_ONLY)).format(keys=_join(words, keys))
+        text = expand(rng, rng.choice(forms["keys_only"])).format(
+            keys=_join(words, keys)
+        )
         record: dict[str, Any] = dict.fromkeys(keys, DEFAULT)
     else:
         record = {
@@ -59,7 +59,9 @@ def make(words: Words) -> tuple[Turn, Turn]:
         }
         link = rng.choice((" ", " = ", ": ", " is "))
         pairs = [f"{key}{link}{value}" for key, value in record.items()]
-        text = expand(rng, rng.choice(WITH_VALUES)).format(pairs=", ".join(pairs))
+        text = expand(rng, rng.choice(forms["with_values"])).format(
+            pairs=", ".join(pairs)
+        )
     reply = json.dumps(record, ensure_ascii=False)
     return user(text), answer(reply, f"The keys are {', '.join(keys)}.")
 

@@ -6,29 +6,10 @@ A thought does it the way people do on paper, with the carry written down.
 """
 
 import random
-from typing import Final
+from collections.abc import Sequence
 
 from scripts.novice.rendering import Turn, answer, user
 from scripts.novice.words import expand, is_held_out_pair
-
-FORMS: Final = (
-    "[What is|What's|what is|How much is|Calculate|Compute|Work out|Solve|Tell me] "
-    "{a} + {b}[?|]",
-    "{a} + {b}",
-    "{a}+{b}",
-    "{a} + {b} =",
-    "{a}+{b}=[|?]",
-    "[Add|Please add|Sum|Add up] {a} and {b}[.|]",
-    "[What is|What's|How much is] {a} plus {b}?",
-    "{a} plus {b}[|?| is?]",
-    "[What is|Give me|Tell me] the sum of {a} and {b}[?|.]",
-    "[What do|How much do] {a} and {b} [make|add up to|give][?| together?]",
-    "I have {a} [apples|files|coins|models|books] and get {b} more. How many [do I "
-    "have|are there|is that]?",
-    "[If I add|When I add] {a} [to|and] {b}, [what do I get|what is it|what comes out]?",
-    "Can you add {a} and {b}?",
-    "And {a} + {b}?",
-)
 
 
 def draw_pair(rng: random.Random, *, held_out: bool) -> tuple[int, int]:
@@ -48,10 +29,12 @@ def draw_pair(rng: random.Random, *, held_out: bool) -> tuple[int, int]:
             return a, b
 
 
-def make(rng: random.Random, *, held_out: bool = False) -> tuple[Turn, Turn]:
-    """Draw a task and its answer."""
+def make(
+    rng: random.Random, forms: Sequence[str], *, held_out: bool = False
+) -> tuple[Turn, Turn]:
+    """Draw a task, in one of the forms, and its answer."""
     a, b = draw_pair(rng, held_out=held_out)
-    task = expand(rng, rng.choice(FORMS)).format(a=a, b=b)
+    task = expand(rng, rng.choice(forms)).format(a=a, b=b)
     return user(task), answer(f"{a} + {b} = {a + b}", think(a, b))
 
 

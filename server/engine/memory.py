@@ -37,6 +37,12 @@ POOL_SHARE = 0.6
 """Share of the free memory that a KV pool for several full contexts may
 bring the total to. Below it, parallel requests share what one context needs."""
 
+MAX_SHELF_BYTES = 2 * GIB
+"""Most memory of a model for finished prefixes outside the KV cache."""
+
+SHELF_SHARE = 0.25
+"""Share of what is still free that those may take."""
+
 _KV_ELEMENT_BYTES = 2
 _STATE_ELEMENT_BYTES = 4
 _LOGIT_ROWS = 64
@@ -65,6 +71,7 @@ class Sizes:
 
     n_ctx: int
     n_cells: int
+    shelf_bytes: int
     estimate: Estimate
 
 
@@ -79,24 +86,27 @@ def estimate_memory(
         n_sequences: Sequences that a recurrent state is kept for.
         step_tokens: Most tokens of one batch.
     """
-    element = summary.key_length + summary.value_length
-    token_bytes = sum(summary.n_head_kv) * element * _KV_ELEMENT_BYTES
-    state = summary.recurrent
-    state_elements = state.state_size * state.inner_size + max(
-        0, state.conv_kernel - 1
-    ) * (state.inner_size + 2 * state.group_count * state.state_size)
-    state_bytes = (
-        summary.n_layer * state_elements * _STATE_ELEMENT_BYTES * n_sequences
-        if summary.is_recurrent
-        else 0
-    )
+    token_bytes, state_bytes = measure_sequence(summary)
     activations = step_tokens * summary.n_embd * 16 * 4
     logits = _LOGIT_ROWS * summary.n_vocab * 4
     return Estimate(
         weights_bytes=summary.tensor_bytes,
-        kv_bytes=token_bytes * n_cells + state_bytes,
+        kv_bytes=token_bytes * n_cells + state_bytes * n_sequences,
         working_bytes=activations + logits + _PROCESS_BYTES,
     )
+
+
+def measure_sequence(summary: GgufSummary) -> tuple[int, int]:
+    """Measure what a sequence takes: bytes for each token, and bytes at all."""
+    element = summary.key_length + summary.value_length
+    token_bytes = sum(summary.n_head_kv) * element * _KV_ELEMENT_BYTES
+    if not summary.is_recurrent:
+        return token_bytes, 0
+    state = summary.recurrent
+    elements = state.state_size * state.inner_size + max(0, state.conv_kernel - 1) * (
+        state.inner_size + 2 * state.group_count * state.state_size
+    )
+    return token_bytes, summary.n_layer * elements * _STATE_ELEMENT_BYTES
 
 
 def choose_sizes(
@@ -153,7 +163,9 @@ def choose_sizes(
             if total <= available_bytes * POOL_SHARE:
                 n_cells = chosen * copies
                 break
-    return Sizes(chosen, n_cells, estimate(n_cells))
+    needed = estimate(n_cells)
+    spare_bytes = int((available_bytes - needed.total_bytes) * SHELF_SHARE)
+    return Sizes(chosen, n_cells, min(MAX_SHELF_BYTES, spare_bytes), needed)
 
 
 def read_available_bytes() -> int:

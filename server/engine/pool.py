@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from model_store.catalog import StoredModel
 from server.core.errors import InsufficientMemory, ServerError, ShuttingDown
 from server.core.models import InstanceInfo
-from server.engine.memory import Sizes, choose_sizes
+from server.engine.memory import Sizes, choose_sizes, measure_sequence
 from server.engine.process import WorkerProcess
 from server.ipc.messages import Load
 
@@ -299,6 +299,7 @@ class Pool:
         return max(0, min(available_bytes, limit_bytes - taken_bytes))
 
     def _describe(self, model: StoredModel, sizes: Sizes) -> Load:
+        token_bytes, state_bytes = measure_sequence(model.summary)
         return Load(
             instance_id=model.id,
             paths=tuple(os.fsencode(path) for path in model.paths),
@@ -308,6 +309,9 @@ class Pool:
             parallel=self._settings.parallel,
             n_threads=self._settings.n_threads,
             n_gpu_layers=self._settings.n_gpu_layers,
+            shelf_bytes=sizes.shelf_bytes,
+            kv_token_bytes=token_bytes,
+            kv_state_bytes=state_bytes,
         )
 
     def _note_progress(self, model_id: str, done: float) -> None:

@@ -29,6 +29,9 @@ class Load(Struct, frozen=True, tag="load"):
         parallel: Most sequences computed at once.
         n_gpu_layers: Layers to put on a GPU; None means all, if there is one.
         n_threads: Compute threads.
+        shelf_bytes: Memory for finished prefixes outside the KV cache.
+        kv_token_bytes: What a token takes in the KV cache.
+        kv_state_bytes: What a sequence takes whatever its length.
     """
 
     instance_id: str
@@ -39,6 +42,9 @@ class Load(Struct, frozen=True, tag="load"):
     parallel: int
     n_threads: int
     n_gpu_layers: int | None = None
+    shelf_bytes: int = 0
+    kv_token_bytes: int = 0
+    kv_state_bytes: int = 0
 
 
 class RunGenerate(Struct, frozen=True, tag="generate"):

@@ -59,7 +59,11 @@ class Backend(Protocol):
     counts_cells: bool
 
     def apply(self, ops: Sequence[CacheOp]) -> None:
-        """Carry out operations on the KV cache, in order."""
+        """Carry out operations on the KV cache, in order.
+
+        Raises:
+            DecodeFailed: A saved state could not be restored.
+        """
         ...
 
     def decode(self, parts: Sequence[Part]) -> list[list[int]]:

@@ -10,13 +10,15 @@ two requests have in common is stored once.
 This ledger mirrors that pool exactly, without touching it: it knows which
 tokens each sequence id holds, which sequences share a cell (by reference
 counts on cells of its own numbering), and what is free. Its methods decide
-and return operations (`Copy`, `Drop`) which the caller must carry out
+and return operations (`Copy`, `Drop` and so on) which the caller must carry out
 on llama.cpp in that order. It never fails for want of space by itself: the
 caller asks `n_free_cells` and calls `evict` before it extends anything.
 
 A sequence id is in one of three states:
 
     free ──open──▶ live ──close──▶ retained ──evict / take over──▶ free / live
+                    ▲                  │
+                    └─── shelf ◀───────┘ (saved in memory, cells given up)
 
 Rules, and who wins:
 
@@ -25,8 +27,11 @@ Rules, and who wins:
   can be taken over without a copy and without losing anything.
 * The last token of a prompt is never reused: its logits are needed.
 * Live sequences are never dropped here; only their owner closes them.
-* Retained sequences go in order of last use, oldest first, and only when
-  cells or sequence ids are wanted.
+* Retained sequences go in order of last use, oldest first: when cells or
+  sequence ids are wanted, or when others run and pay for the idle cells.
+* What goes is saved on the shelf, if there is one (`server.worker.shelf`). A
+  prefix on the shelf must be longer than one that is in the cache by
+  `shelf.MIN_TOKENS` to be worth restoring.
 * A model whose state cannot be cut (recurrent, hybrid) shares a sequence
   only as a whole: the other's entire length must be a prefix of the prompt.
   Anything else starts from nothing. Less reuse, never a wrong answer.
@@ -39,9 +44,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from server.worker.tokens import Tokens, make_tokens
+from server.worker.shelf import Shelf
+from server.worker.tokens import Tokens, common_prefix, make_tokens, view_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,38 @@ class Drop:
     seq_id: int
 
 
-CacheOp = Copy | Drop
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Remove all but the first `n_tokens` positions of a sequence."""
+
+    seq_id: int
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store a sequence's state under a key."""
+
+    seq_id: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Bring a stored state back as an empty sequence."""
+
+    key: int
+    seq_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Throw a stored state away."""
+
+    key: int
+
+
+CacheOp = Copy | Drop | Cut | Save | Restore | Forget
 
 
 @dataclass(slots=True)
@@ -91,12 +127,20 @@ class KvCache:
         can_cut: Whether a sequence may be shared or shortened at any token.
         counts_cells: Whether tokens use up cells; False for purely recurrent
             models, whose state has one size whatever the length.
+        shelf: Where sequences go that leave; None drops them.
     """
 
     def __init__(
-        self, *, n_cells: int, n_seq: int, can_cut: bool, counts_cells: bool = True
+        self,
+        *,
+        n_cells: int,
+        n_seq: int,
+        can_cut: bool,
+        counts_cells: bool = True,
+        shelf: Shelf | None = None,
     ) -> None:
         self.n_cells = n_cells
+        self._shelf = shelf
         self._can_cut = can_cut
         self._counts_cells = counts_cells
         self._held: dict[int, _Held] = {}
@@ -132,7 +176,7 @@ class KvCache:
         best: int | None = None
         best_rank = (0, False)
         for seq_id, held in self._held.items():
-            n_common = _common_prefix(held.tokens, tokens, limit)
+            n_common = common_prefix(held.tokens, tokens, limit)
             whole = n_common == len(held.tokens)
             if not (whole or self._can_cut):
                 continue
@@ -151,12 +195,21 @@ class KvCache:
         Returns:
             None if every sequence id is live.
         """
+        ops: list[CacheOp] = []
         source, n_cached = self.find_prefix(tokens, limit)
+        key = self._find_on_shelf(tokens, limit, n_cached)
+        if key is not None and self._shelf is not None:
+            n_cells = len(self._shelf.use(key)) if self._counts_cells else 0
+            ops += self.evict(n_cells)
+            # Those who made room may have pushed the entry off the shelf.
+            if key in self._shelf:
+                seq_id, n_cached, more = self._restore(key, self._shelf, tokens, limit)
+                return Opened(seq_id, n_cached, (*ops, *more))
+            source, n_cached = self.find_prefix(tokens, limit)
         if source is not None and self._is_used_up(source, n_cached):
             held = self._held[source]
             held.live = True
-            return Opened(source, n_cached, ())
-        ops: list[CacheOp] = []
+            return Opened(source, n_cached, tuple(ops))
         if not self._free_ids:
             victim = self._oldest_retained(keep=source)
             if victim is None and source is not None:
@@ -164,7 +217,7 @@ class KvCache:
                 source, n_cached = None, 0
             if victim is None:
                 return None
-            ops.append(self._release(victim))
+            ops += self._leave(victim)
         seq_id = self._free_ids.pop()
         held = _Held()
         self._held[seq_id] = held
@@ -173,7 +226,7 @@ class KvCache:
             origin.last_used = self._tick()
             held.tokens = origin.tokens[:n_cached]
             held.cells = origin.cells[:n_cached]
-            self._refs[_view(held.cells)] += 1
+            self._refs[view_tokens(held.cells)] += 1
             ops.append(Copy(source, seq_id, n_cached))
         return Opened(seq_id, n_cached, tuple(ops))
 
@@ -214,7 +267,30 @@ class KvCache:
             victim = self._oldest_retained(keep=None)
             if victim is None:
                 break
-            ops.append(self._release(victim))
+            ops += self._leave(victim)
+        return tuple(ops)
+
+    def swap_out(self, seq_id: int) -> tuple[CacheOp, ...]:
+        """Give up a live sequence's cells, saving what was computed."""
+        return tuple(self._leave(seq_id))
+
+    def give_up_shelf(self) -> tuple[CacheOp, ...]:
+        """Forget everything on the shelf and use it no more."""
+        shelf, self._shelf = self._shelf, None
+        return () if shelf is None else tuple(Forget(key) for key in shelf.clear())
+
+    def tidy(self) -> tuple[CacheOp, ...]:
+        """Move retained sequences to the shelf, but for `shelf.IDLE_CELLS`."""
+        ops: list[CacheOp] = []
+        if self._shelf is None or not self._counts_cells:
+            return ()
+        idle = self.n_available_cells() - self.n_free_cells
+        while idle > self._shelf.idle_cells:
+            victim = self._oldest_retained(keep=None)
+            if victim is None:
+                break
+            ops += self._leave(victim)
+            idle = self.n_available_cells() - self.n_free_cells
         return tuple(ops)
 
     def n_available_cells(self, spare: Collection[int] = ()) -> int:
@@ -228,8 +304,45 @@ class KvCache:
         used = np.zeros(self.n_cells, dtype=np.bool_)
         for seq_id, held in self._held.items():
             if held.live or seq_id in spare:
-                used[_view(held.cells)] = True
+                used[view_tokens(held.cells)] = True
         return self.n_cells - int(used.sum())
+
+    def _find_on_shelf(self, tokens: Tokens, limit: int, n_held: int) -> int | None:
+        """Find an entry that has room and saves more than what is in the cache."""
+        if self._shelf is None or not self._free_ids:
+            return None
+        key, n_cached = self._shelf.find(tokens, limit)
+        if key is None or n_cached < n_held + self._shelf.min_tokens:
+            return None
+        n_cells = len(self._shelf.use(key)) if self._counts_cells else 0
+        return key if n_cells <= self.n_available_cells() else None
+
+    def _restore(
+        self, key: int, shelf: Shelf, tokens: Tokens, limit: int
+    ) -> tuple[int, int, list[CacheOp]]:
+        """Bring an entry back; its cells must be free."""
+        entry = shelf.use(key)
+        n_cached = common_prefix(entry, tokens, limit)
+        seq_id = self._free_ids.pop()
+        self._held[seq_id] = _Held()
+        self.extend(seq_id, entry[:n_cached])
+        ops: list[CacheOp] = [Restore(key, seq_id)]
+        if n_cached < len(entry):
+            ops.append(Cut(seq_id, n_cached))
+        else:
+            shelf.remove(key)
+            ops.append(Forget(key))
+        return seq_id, n_cached, ops
+
+    def _leave(self, seq_id: int) -> list[CacheOp]:
+        """Take a sequence out of the cache, onto the shelf if it is worth it."""
+        ops: list[CacheOp] = []
+        if self._shelf is not None:
+            key, forgotten = self._shelf.put(self._held[seq_id].tokens)
+            ops += [Forget(each) for each in forgotten]
+            if key is not None:
+                ops.append(Save(seq_id, key))
+        return [*ops, self._release(seq_id)]
 
     def _is_used_up(self, seq_id: int, n_cached: int) -> bool:
         held = self._held[seq_id]
@@ -245,7 +358,7 @@ class KvCache:
 
     def _release(self, seq_id: int) -> Drop:
         held = self._held.pop(seq_id)
-        cells = _view(held.cells)
+        cells = view_tokens(held.cells)
         self._refs[cells] -= 1
         self._free_cells.extend(cells[self._refs[cells] == 0].tolist())
         self._free_ids.append(seq_id)
@@ -254,16 +367,3 @@ class KvCache:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
-
-
-def _common_prefix(held: Tokens, tokens: Tokens, limit: int) -> int:
-    n = min(len(held), len(tokens), limit)
-    if n <= 0 or held[0] != tokens[0]:
-        return 0
-    differing = np.flatnonzero(_view(held)[:n] != _view(tokens)[:n])
-    return int(differing[0]) if differing.size else n
-
-
-def _view(items: Tokens) -> npt.NDArray[np.int32]:
-    """View without a copy; the array cannot grow while the view lives."""
-    return np.frombuffer(items, dtype=np.int32)

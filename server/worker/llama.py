@@ -20,7 +20,15 @@ from server.core.requests import Sampling
 from server.ipc.messages import Load
 from server.worker.backend import CacheFull, DecodeFailed, Logits, Part
 from server.worker.bindings import NativeLog
-from server.worker.kvcache import CacheOp, Copy, Drop
+from server.worker.kvcache import (
+    CacheOp,
+    Copy,
+    Cut,
+    Drop,
+    Forget,
+    Restore,
+    Save,
+)
 from server.worker.sampling import ChainSampler
 from server.worker.tokens import Tokens
 from server.worker.vocabulary import Vocabulary
@@ -53,6 +61,7 @@ class LlamaBackend:
         self._model: Any = None
         self._context: Any = None
         self._memory: Any = None
+        self._saved: dict[int, Any] = {}
         self.vocabulary: Vocabulary
 
     @classmethod
@@ -112,6 +121,38 @@ class LlamaBackend:
                     self._llama.llama_memory_seq_cp(self._memory, src, dst, 0, end)
                 case Drop(seq_id):
                     self._llama.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
+                case Cut(seq_id, n_tokens):
+                    self._llama.llama_memory_seq_rm(self._memory, seq_id, n_tokens, -1)
+                case Save(seq_id, key):
+                    self._saved[key] = self._save(seq_id)
+                case Restore(key, seq_id):
+                    self._restore(key, seq_id)
+                case Forget(key):
+                    del self._saved[key]
+
+    def _save(self, seq_id: int) -> Any:  # noqa: ANN401
+        """Copy a sequence's state into memory that Python owns.
+
+        Source: llama.h, llama_state_seq_get_data.
+        """
+        size = self._llama.llama_state_seq_get_size(self._context, seq_id)
+        state = (ctypes.c_uint8 * size)()
+        self._llama.llama_state_seq_get_data(self._context, state, size, seq_id)
+        return state
+
+    def _restore(self, key: int, seq_id: int) -> None:
+        """Copy a saved state back.
+
+        Raises:
+            DecodeFailed: llama.cpp did not take it.
+        """
+        state = self._saved[key]
+        n_read = self._llama.llama_state_seq_set_data(
+            self._context, state, len(state), seq_id
+        )
+        if n_read == 0:
+            msg = f"a saved prefix of {len(state)} bytes could not be restored"
+            raise DecodeFailed(msg)
 
     def decode(self, parts: Sequence[Part]) -> list[list[int]]:
         """Compute a batch; see `server.worker.backend.Backend.decode`."""

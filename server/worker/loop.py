@@ -49,6 +49,7 @@ from server.worker.sampling import SamplingPool, describe_token
 from server.worker.scheduler import (
     Feed,
     StepClock,
+    fit_step,
     plan_step,
 )
 from server.worker.sequence import Job, Sequence
@@ -191,8 +192,13 @@ class Loop:
             )
             feeds = self._cap_rows(feeds)
             wanted = sum(feed.n_tokens for feed in feeds)
-            if self._roster.make_room(wanted) or not self._roster.preempt():
+            if self._roster.make_room(wanted):
                 return feeds
+            # Streams go on; a prompt takes what is left, if anything is.
+            fitting = fit_step(feeds, self._roster.cache.n_free_cells)
+            n_fitting = sum(feed.n_tokens for feed in fitting)
+            if 0 < n_decode <= n_fitting or not self._roster.preempt():
+                return fitting
         return []
 
     def _cap_rows(self, feeds: list[Feed]) -> list[Feed]:

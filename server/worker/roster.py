@@ -15,7 +15,7 @@ import logging
 import time
 
 from server.text.transcript import Transcript
-from server.worker.backend import Backend
+from server.worker.backend import Backend, DecodeFailed
 from server.worker.kvcache import KvCache
 from server.worker.scheduler import pick_victim, queue_rank
 from server.worker.sequence import Job, Sequence
@@ -114,7 +114,9 @@ class Roster:
         if index is None:
             return False
         sequence = self.running.pop(index)
-        self._vacate(sequence)
+        self._backend.apply(self.cache.swap_out(sequence.held_id))
+        sequence.seq_id = None
+        sequence.n_past = 0
         sequence.preempted = True
         self.waiting.append(sequence)
         self.n_preemptions += 1
@@ -142,7 +144,14 @@ class Roster:
         opened = self.cache.open(sequence.tokens, limit=limit)
         if opened is None:
             return False
-        self._backend.apply(opened.ops)
+        try:
+            self._backend.apply(opened.ops)
+        except DecodeFailed:
+            _log.exception("prefixes are no longer kept outside the KV cache")
+            ops = (*self.cache.drop(opened.seq_id), *self.cache.give_up_shelf())
+            self._backend.apply(ops)
+            return False
+        self._backend.apply(self.cache.tidy())
         sequence.seq_id = opened.seq_id
         sequence.n_past = opened.n_cached
         if sequence.sampler is None:

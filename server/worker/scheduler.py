@@ -126,6 +126,22 @@ def plan_step(pending: Seq[int], chunk_tokens: int) -> list[Feed]:
     return [Feed(i, n) for i, n in enumerate(shares) if n]
 
 
+def fit_step(feeds: Seq[Feed], n_cells: int) -> list[Feed]:
+    """Cut a step down to the cells that are free: decoding first, then age.
+
+    Args:
+        feeds: The step as planned, oldest first.
+        n_cells: Cells that it may use.
+    """
+    fitting = []
+    for feed in sorted(feeds, key=lambda f: (f.n_tokens > 1, f.index)):
+        n_tokens = min(feed.n_tokens, n_cells)
+        n_cells -= n_tokens
+        if n_tokens:
+            fitting.append(Feed(feed.index, n_tokens))
+    return sorted(fitting, key=lambda f: f.index)
+
+
 def queue_rank(choice: int, arrival: int, *, preempted: bool) -> tuple[int, int, int]:
     """Rank a waiting sequence; the lowest rank runs next.
 

@@ -45,6 +45,7 @@ from server.worker.kvcache import KvCache
 from server.worker.llama import PROMPT_LOGPROB_ROWS, LlamaBackend
 from server.worker.loop import Limits, Loop
 from server.worker.sampling import SamplingPool
+from server.worker.shelf import Shelf
 
 _log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Session:
                     n_seq=backend.n_seq,
                     can_cut=backend.can_cut,
                     counts_cells=backend.counts_cells,
+                    shelf=_make_shelf(load, backend),
                 ),
                 Limits(load.n_ctx, backend.n_batch, load.parallel, PROMPT_LOGPROB_ROWS),
                 piece=backend.vocabulary.piece,
@@ -205,6 +207,18 @@ class Session:
                 self.send(LoadProgress(done))
 
         return report
+
+
+def _make_shelf(load: Load, backend: LlamaBackend) -> Shelf | None:
+    """Build the shelf that the parent found memory for, if it did."""
+    if load.shelf_bytes <= 0:
+        return None
+    return Shelf(
+        max_bytes=load.shelf_bytes,
+        token_bytes=load.kv_token_bytes,
+        state_bytes=load.kv_state_bytes,
+        can_cut=backend.can_cut,
+    )
 
 
 def _end_process() -> None:

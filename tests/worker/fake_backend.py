@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from server.worker.backend import CacheFull, DecodeFailed
-from server.worker.kvcache import Copy, Drop
+from server.worker.kvcache import Copy, Cut, Drop, Forget, Restore, Save
 
 N_VOCAB = 32
 EOS = 31
@@ -106,6 +106,9 @@ class FakeBackend:
     samplers: list[FakeSampler] = field(default_factory=list)
     batches: list[list[tuple[int, int, int]]] = field(default_factory=list)
     n_decoded: int = 0
+    n_restored: int = 0
+    restore_fails: bool = False
+    saved: dict[int, list[Cell]] = field(default_factory=dict)
     broken_from: int = 1 << 30
 
     @property
@@ -113,7 +116,7 @@ class FakeBackend:
         """Cells that hold something; shared ones count once."""
         return len({id(cell) for cells in self.held.values() for cell in cells})
 
-    def apply(self, ops):
+    def apply(self, ops):  # noqa: C901 - one case for each operation
         for op in ops:
             match op:
                 case Copy(src, dst, n_tokens):
@@ -127,6 +130,28 @@ class FakeBackend:
                     self.held[dst] = source[:n_tokens]
                 case Drop(seq_id):
                     self.held.pop(seq_id, None)
+                case Cut(seq_id, n_tokens):
+                    if not self.can_cut:
+                        self.violations.append("a state was cut that cannot be cut")
+                    self.held[seq_id] = self.held[seq_id][:n_tokens]
+                case Save(seq_id, key):
+                    if key in self.saved:
+                        self.violations.append(f"key {key} was saved twice")
+                    self.saved[key] = [Cell(cell.digest) for cell in self.held[seq_id]]
+                case Restore(key, seq_id):
+                    self._restore(key, seq_id)
+                case Forget(key):
+                    del self.saved[key]
+
+    def _restore(self, key, seq_id):
+        if self.restore_fails:
+            raise DecodeFailed("a saved prefix could not be restored")
+        if self.held.get(seq_id):
+            self.violations.append(f"restore into {seq_id}, which is not empty")
+        if self.n_used + len(self.saved[key]) > self.n_cells and self.counts_cells:
+            self.violations.append("a prefix was restored without room for it")
+        self.held[seq_id] = [Cell(cell.digest) for cell in self.saved[key]]
+        self.n_restored += 1
 
     def decode(self, parts):
         self.on_decode(self, parts)

@@ -21,6 +21,7 @@ from server.worker.kvcache import KvCache
 from server.worker.loop import Limits, Loop
 from server.worker.sampling import WIDE_VOCABULARY, SamplingPool
 from server.worker.sequence import Job
+from server.worker.shelf import Shelf
 from server.worker.tokens import make_tokens
 from tests.worker.fake_backend import EOS, FakeBackend, is_end, mix, piece, to_logits
 
@@ -130,6 +131,7 @@ class Run:
 
     backend: FakeBackend
     cache: KvCache
+    shelf: Shelf
     stats: Stats
     outcomes: dict[str, Outcome]
 
@@ -173,6 +175,7 @@ def run_loop(  # the sizes of a loop and its script
     n_retained=4,
     rows=8,
     real_cells=None,
+    shelf_bytes=0,
     **backend_options,
 ):
     """Run a loop over a script of messages and collect what it reported.
@@ -181,6 +184,7 @@ def run_loop(  # the sizes of a loop and its script
         turns: For each turn of the loop the messages it finds.
         n_cells: What the ledger believes.
         real_cells: What the backend has; None means the same.
+        shelf_bytes: What saved prefixes may take, a byte for a token.
     """
     n_seq = parallel + n_retained
     backend = FakeBackend(
@@ -190,11 +194,20 @@ def run_loop(  # the sizes of a loop and its script
         n_rows=n_seq + rows,
         **backend_options,
     )
+    shelf = Shelf(
+        max_bytes=shelf_bytes,
+        token_bytes=1,
+        state_bytes=1,
+        can_cut=backend.can_cut,
+        min_tokens=3,
+        idle_cells=6,
+    )
     cache = KvCache(
         n_cells=n_cells,
         n_seq=n_seq,
         can_cut=backend.can_cut,
         counts_cells=backend.counts_cells,
+        shelf=shelf if shelf_bytes else None,
     )
     outcomes: dict[str, Outcome] = {}
     stats = []
@@ -219,7 +232,7 @@ def run_loop(  # the sizes of a loop and its script
     )
     loop.inbox = ScriptedInbox(turns)
     loop.run()
-    return Run(backend, cache, stats[-1], outcomes)
+    return Run(backend, cache, shelf, stats[-1], outcomes)
 
 
 def run_jobs(*jobs, **options) -> Run:
@@ -236,6 +249,7 @@ def assert_clean(run):
         assert run.cache.n_cells - n_used == run.stats.n_free_cells
         assert run.cache.n_cells == run.cache.n_available_cells()
     assert len(run.backend.held) == run.stats.n_retained
+    assert set(run.backend.saved) == set(run.shelf)
     assert all(sampler.is_closed for sampler in run.backend.samplers)
 
 

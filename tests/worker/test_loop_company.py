@@ -102,6 +102,7 @@ def scenarios(draw):
         "n_batch": draw(st.sampled_from([5, 8, 16, 56])),
         "rows": draw(st.sampled_from([1, 4])),
         "can_cut": draw(st.booleans()),
+        "shelf_bytes": draw(st.sampled_from([0, 30, 90, 1000])),
     }
     if draw(st.sampled_from([False, False, False, True])):
         options |= {"can_cut": False, "counts_cells": False}
@@ -175,3 +176,54 @@ def test_long_prompt_does_not_stall_a_stream():
     filling = [batch for batch in run.backend.batches if any(n > 1 for *_, n in batch)]
     assert len(filling) >= 12
     assert all(any(n == 1 for *_, n in batch) for batch in filling)
+
+
+SHARED = [1, 2, 3, 4] * 5
+OTHERS = [[index, *SHARED[1:]] for index in (5, 6, 7)]
+
+
+def _leave_and_come_back(**options):
+    """Run a prompt, then others beside each other, then the first one again."""
+    first = make_job("a", SHARED, max_tokens=2)
+    company = [
+        Submit(make_job(f"o{i}", prompt, max_tokens=6))
+        for i, prompt in enumerate(OTHERS)
+    ]
+    again = {"request_id": "b", "prompt": [*SHARED, 8, 9], "max_tokens": 6}
+    turns = [[Submit(first)], *([[]] * 9), company, *([[]] * 20)]
+    run = run_loop([*turns, [Submit(make_job(**again))]], **options)
+    assert answer_alone(again)[0] == run["b"].answer[0]
+    assert_clean(run)
+    return run
+
+
+def test_a_prefix_that_left_the_cache_comes_back_from_the_shelf():
+    run = _leave_and_come_back(shelf_bytes=1000)
+    assert 1 == run.backend.n_restored
+    assert run["b"].usage.cached_tokens >= len(SHARED)
+
+
+def test_idle_prefixes_leave_the_cache_once_others_run():
+    """Cells nobody uses cost time in every step."""
+    assert _leave_and_come_back(shelf_bytes=1000).backend.n_used < 60
+    assert _leave_and_come_back(shelf_bytes=0).backend.n_used > 60
+
+
+def test_a_preempted_request_gets_its_tokens_back_without_computing_them():
+    jobs = [make_job(f"r{i}", OTHERS[i], max_tokens=30) for i in range(2)]
+    options = {"n_cells": 64, "n_ctx": 64, "parallel": 2, "n_retained": 0}
+    saved = run_jobs(*jobs, shelf_bytes=1000, **options)
+    jobs = [make_job(f"r{i}", OTHERS[i], max_tokens=30) for i in range(2)]
+    computed = run_jobs(*jobs, shelf_bytes=0, **options)
+    assert saved.stats.n_preemptions > 0
+    assert saved.backend.n_restored > 0
+    assert saved.backend.n_decoded < computed.backend.n_decoded
+    assert [saved[f"r{i}"].answer for i in range(2)] == [
+        computed[f"r{i}"].answer for i in range(2)
+    ]
+
+
+def test_a_prefix_that_cannot_be_restored_is_computed_again():
+    run = _leave_and_come_back(shelf_bytes=1000, restore_fails=True)
+    assert 0 == run.backend.n_restored
+    assert [] == list(run.shelf)

@@ -11,6 +11,7 @@ from server.worker.scheduler import (
     QUIET_STEP_S,
     Feed,
     StepClock,
+    fit_step,
     pick_victim,
     plan_step,
     queue_rank,
@@ -162,6 +163,21 @@ def test_a_step_takes_no_longer_than_is_wanted(decode_s, token_s, n_decode):
 def test_a_batch_full_of_decoding_leaves_no_room(n_decode):
     chunk = StepClock(512).chunk_tokens(n_decode)
     assert 0 <= chunk <= max(0, 512 - n_decode)
+
+
+@given(PENDING, CHUNK, st.integers(0, 600))
+def test_a_step_is_cut_down_to_the_free_cells_decoding_first(pending, chunk, n_cells):
+    planned = plan_step(pending, chunk)
+    fitting = {feed.index: feed.n_tokens for feed in fit_step(planned, n_cells)}
+    total = sum(feed.n_tokens for feed in planned)
+    assert min(n_cells, total) == sum(fitting.values())
+    decoding = [i for i, n in enumerate(pending) if n == 1]
+    assert all(i in fitting for i in decoding[:n_cells])
+    assert all(
+        n <= feed.n_tokens
+        for feed in planned
+        if (n := fitting.get(feed.index)) is not None
+    )
 
 
 # Queue and preemption
