@@ -42,8 +42,8 @@ class DecodeFailed(Exception):
 class Sampler(Protocol):
     """Draws the tokens of one sequence and remembers what it drew."""
 
-    def sample(self, row: int, logits: Logits) -> int:
-        """Draw a token from the logits of a batch row; may change them."""
+    def sample(self, logits: Logits) -> int:
+        """Draw a token; may change the logits."""
         ...
 
     def close(self) -> None:

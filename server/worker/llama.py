@@ -163,8 +163,6 @@ class LlamaBackend:
         if code != 0:
             msg = f"llama_decode returned {code}: {self._log.complaints()}"
             raise DecodeFailed(msg)
-        # Wait here, so that samplers on other threads only read.
-        self._llama.llama_synchronize(self._context)
         return rows
 
     def logits(self, row: int) -> Logits:
@@ -188,9 +186,7 @@ class LlamaBackend:
         self, sampling: Sampling, seed: int, prompt: Tokens
     ) -> ChainSampler:
         """Create a sampler that has seen a prompt."""
-        return ChainSampler(
-            self._llama, self._context, sampling, seed=seed, prompt=prompt
-        )
+        return ChainSampler(self._llama, sampling, seed=seed, prompt=prompt)
 
     def embed(self, inputs: Sequence[Tokens]) -> npt.NDArray[np.float32]:
         """Embed inputs that fit into one batch, one sequence each."""

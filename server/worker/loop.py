@@ -27,7 +27,6 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from server.core.errors import EngineFailed, ErrorInfo
 from server.core.events import (
@@ -45,7 +44,7 @@ from server.worker.backend import Backend, CacheFull, DecodeFailed, Logits, Part
 from server.worker.inbox import Ask, Forget, Message, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.roster import Roster
-from server.worker.sampling import SamplingPool, describe_token
+from server.worker.sampling import describe_token
 from server.worker.scheduler import (
     Feed,
     StepClock,
@@ -89,10 +88,9 @@ class Loop:
         piece: Gives the bytes of a token.
         is_end: Tells whether a token ends generation.
         report: Sends a report; called on the loop's thread.
-        pool: Runs samplers side by side.
     """
 
-    def __init__(  # noqa: PLR0913 - its collaborators, each used everywhere
+    def __init__(
         self,
         backend: Backend,
         cache: KvCache,
@@ -101,7 +99,6 @@ class Loop:
         piece: Callable[[int], bytes],
         is_end: Callable[[int], bool],
         report: Callable[[Report], None],
-        pool: SamplingPool,
     ) -> None:
         self.inbox: queue.SimpleQueue[Message[Job]] = queue.SimpleQueue()
         self._backend = backend
@@ -110,7 +107,6 @@ class Loop:
         self._piece = piece
         self._is_end = is_end
         self._report = report
-        self._pool = pool
         self._clock = StepClock(limits.n_batch)
         self._events: list[RequestEvent] = []
         self._n_decoded = 0
@@ -279,7 +275,6 @@ class Loop:
 
     def _draw(self, ready: list[tuple[Sequence, int]]) -> None:
         """Draw the next token of every sequence that has its logits."""
-        drawing: list[tuple[Sequence, Logits | None, Callable[[], int]]] = []
         for sequence, row in ready:
             if sequence.seq_id is None:
                 continue  # its request ended with another of its choices
@@ -289,22 +284,14 @@ class Loop:
                 continue
             try:
                 logits = self._backend.logits(row)
+                # Bias and penalties change the logits; probabilities are of
+                # the model's own.
+                own = None if request.top_logprobs is None else logits.copy()
+                token = sequence.held_sampler.sample(logits)
+                self._accept(sequence, token, own)
             except DecodeFailed as error:
                 self._fail([sequence], EngineFailed(_explain(error)).to_info())
-                continue
-            # Bias and penalties change the logits; probabilities are of the
-            # model's own.
-            own = None if request.top_logprobs is None else logits.copy()
-            draw = partial(sequence.held_sampler.sample, row, logits)
-            drawing.append((sequence, own, draw))
-        drawing = [each for each in drawing if each[0].seq_id is not None]
-        tokens = self._pool.run([draw for *_, draw in drawing])
-        for (sequence, own, _), token in zip(drawing, tokens, strict=True):
-            if sequence.seq_id is None:
-                continue
-            try:
-                self._accept(sequence, token, own)
-            except Exception:  # noqa: BLE001 - the border: one request's trouble stays its own
+            except Exception:  # noqa: BLE001 - one request's trouble stays its own
                 _log.exception("handling a token failed")
                 info = EngineFailed("The engine failed on a token of this request.")
                 self._fail([sequence], info.to_info())

@@ -44,7 +44,6 @@ from server.worker.intake import Intake
 from server.worker.kvcache import KvCache
 from server.worker.llama import PROMPT_LOGPROB_ROWS, LlamaBackend
 from server.worker.loop import Limits, Loop
-from server.worker.sampling import SamplingPool
 from server.worker.shelf import Shelf
 
 _log = logging.getLogger(__name__)
@@ -134,7 +133,6 @@ class Session:
                 piece=backend.vocabulary.piece,
                 is_end=backend.vocabulary.is_end,
                 report=self.send,
-                pool=SamplingPool(load.n_threads, backend.n_vocab),
             )
         self._intake = intake
         self.send(Loaded(load.n_ctx, backend.n_vocab, time.monotonic() - begin_s))

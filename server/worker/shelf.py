@@ -26,7 +26,7 @@ from server.worker.tokens import Tokens, common_prefix
 MIN_TOKENS = 32
 """Tokens that an entry must hold, and must save over what is in the cache."""
 
-IDLE_CELLS = 1_024
+IDLE_CELLS = 128
 """Cells that retained sequences may keep while others run."""
 
 

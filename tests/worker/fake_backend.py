@@ -62,11 +62,9 @@ class FakeSampler:
         self._state = mix(seed, list(prompt))
         self.is_closed = False
 
-    def sample(self, row, logits):
+    def sample(self, logits):
         if self.is_closed:
             self._backend.violations.append("a closed sampler was asked")
-        if not np.array_equal(logits, self._backend.rows[row]):
-            self._backend.violations.append("the logits are of another row")
         token = int(np.argmax(logits + to_logits(self._state)))
         self._state = mix(self._state, token)
         # A real sampler may change them: nobody may look afterwards.

@@ -19,7 +19,6 @@ from server.ipc.messages import Events, Stats
 from server.worker.inbox import Ask, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.loop import Limits, Loop
-from server.worker.sampling import WIDE_VOCABULARY, SamplingPool
 from server.worker.sequence import Job
 from server.worker.shelf import Shelf
 from server.worker.tokens import make_tokens
@@ -27,8 +26,6 @@ from tests.worker.fake_backend import EOS, FakeBackend, is_end, mix, piece, to_l
 
 MAX_TURNS = 5000
 """More than any test needs: a loop that makes no progress is found by this."""
-
-_POOL = SamplingPool(2, WIDE_VOCABULARY)
 
 
 class ScriptedInbox:
@@ -228,7 +225,6 @@ def run_loop(  # the sizes of a loop and its script
         piece=piece,
         is_end=is_end,
         report=report,
-        pool=_POOL,
     )
     loop.inbox = ScriptedInbox(turns)
     loop.run()

@@ -12,7 +12,6 @@ from server.worker.inbox import Ask, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.llama import PROMPT_LOGPROB_ROWS
 from server.worker.loop import Limits, Loop
-from server.worker.sampling import SamplingPool
 from server.worker.sequence import Job
 from server.worker.tokens import make_tokens
 
@@ -77,7 +76,6 @@ class Engine:
             piece=backend.vocabulary.piece,
             is_end=backend.vocabulary.is_end,
             report=self._reports.put,
-            pool=SamplingPool(1, backend.n_vocab),
         )
         self._thread = threading.Thread(target=self.loop.run)
         self._thread.start()

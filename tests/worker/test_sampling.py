@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from server.core.requests import Sampling
 from server.worker.sampling import (
     REPEAT_LAST_N,
-    WIDE_VOCABULARY,
     Penalties,
-    SamplingPool,
     describe_token,
+    find_candidates,
 )
 from server.worker.tokens import make_tokens
 
@@ -125,12 +124,19 @@ def test_a_record_is_the_log_softmax(logits, token, n_top):
     assert [float(each) for each in logits] == values.tolist()
 
 
-@pytest.mark.parametrize("n_vocab", [100, WIDE_VOCABULARY])
-@pytest.mark.parametrize("n_draws", [0, 1, 5])
-def test_the_pool_keeps_the_order(n_draws, n_vocab):
-    pool = SamplingPool(2, n_vocab)
-    draws = [lambda i=i: i * 10 for i in range(n_draws)]
-    assert [i * 10 for i in range(n_draws)] == pool.run(draws)
+@given(st.integers(1, 5000), st.integers(0, 60), st.integers(0, 2**32 - 1))
+def test_candidates_hold_the_most_probable_tokens(n_vocab, top_k, seed):
+    """The chain's own top-k finds the same tokens among fewer."""
+    logits = np.random.default_rng(seed).normal(size=n_vocab).astype(np.float32)
+    candidates = find_candidates(logits, top_k)
+    wanted = np.argsort(logits)[::-1][: top_k or n_vocab]
+    assert set(wanted.tolist()) <= set(candidates.tolist())
+    assert sorted(set(candidates.tolist())) == candidates.tolist()
+
+
+def test_a_wide_vocabulary_leaves_few_candidates():
+    logits = np.random.default_rng(1).normal(size=151_936).astype(np.float32)
+    assert 40 <= find_candidates(logits, 40).size < 400
 
 
 # The real chain
@@ -147,7 +153,7 @@ def draw(engine, n=40, **options):
     for _ in range(n):
         logits = backend.logits(row)
         logits[:] = fresh
-        drawn.append(sampler.sample(row, logits))
+        drawn.append(sampler.sample(logits))
     sampler.close()
     return drawn
 
