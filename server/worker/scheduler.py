@@ -32,9 +32,10 @@ from dataclasses import dataclass
 
 CHUNK_TOKENS = 64
 """The unit of a step with prefill, decoding tokens included: a batch that is no
-multiple of the matrix kernels' tiles pays for the rest. Below this unit llama.cpp's attention on the CPU reads the whole
-cache once for every token: measured on 2 cores with a 0.5B model, a prompt of
-2,000 tokens beside 3 streams took 27 s in chunks of 64 and 73 s in chunks of 32."""
+multiple of the matrix kernels' tiles pays for the rest. Below this unit
+llama.cpp's attention on the CPU reads the whole cache once for every token:
+measured on 2 cores with a 0.5B model, a prompt of 2,000 tokens beside 3 streams
+took 27 s in chunks of 64 and 73 s in chunks of 32."""
 
 MIN_CHUNK_TOKENS = 16
 """The least chunk, where even one unit would stop the streams for too long."""
