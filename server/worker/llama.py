@@ -248,6 +248,10 @@ class LlamaBackend:
         hybrid = bool(llama.llama_model_is_hybrid(model))
         self.can_cut = not (recurrent or hybrid)
         self.counts_cells = not recurrent
+        # A saved state leaves out what the window of its last token does not
+        # reach, so a part of it would be wrong. Source: llama-kv-cache.cpp,
+        # state_write.
+        self.saves_whole_state = int(llama.llama_model_n_swa(model)) == 0
         self.n_embd = int(llama.llama_model_n_embd_out(model))
         self.n_vocab = int(
             llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))

