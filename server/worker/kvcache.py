@@ -197,15 +197,13 @@ class KvCache:
         """
         ops: list[CacheOp] = []
         source, n_cached = self.find_prefix(tokens, limit)
-        key = self._find_on_shelf(tokens, limit, n_cached)
-        if key is not None and self._shelf is not None:
-            n_cells = len(self._shelf.use(key)) if self._counts_cells else 0
-            ops += self.evict(n_cells)
-            # Those who made room may have pushed the entry off the shelf.
-            if key in self._shelf:
-                seq_id, n_cached, more = self._restore(key, self._shelf, tokens, limit)
-                return Opened(seq_id, n_cached, (*ops, *more))
-            source, n_cached = self.find_prefix(tokens, limit)
+        if self._shelf is not None:
+            opened = self._restore(self._shelf, tokens, limit, n_cached, ops)
+            if opened is not None:
+                return opened
+            if ops:
+                # Room was made in vain, maybe by what was found.
+                source, n_cached = self.find_prefix(tokens, limit)
         if source is not None and self._is_used_up(source, n_cached):
             held = self._held[source]
             held.live = True
@@ -281,17 +279,10 @@ class KvCache:
 
     def tidy(self) -> tuple[CacheOp, ...]:
         """Move retained sequences to the shelf, but for `shelf.IDLE_CELLS`."""
-        ops: list[CacheOp] = []
         if self._shelf is None or not self._counts_cells:
             return ()
-        idle = self.n_available_cells() - self.n_free_cells
-        while idle > self._shelf.idle_cells:
-            victim = self._oldest_retained(keep=None)
-            if victim is None:
-                break
-            ops += self._leave(victim)
-            idle = self.n_available_cells() - self.n_free_cells
-        return tuple(ops)
+        # Idle are those that could be free and are not.
+        return self.evict(self.n_available_cells() - self._shelf.idle_cells)
 
     def n_available_cells(self, spare: Collection[int] = ()) -> int:
         """Count the cells that would be free if all retained were dropped.
@@ -307,32 +298,44 @@ class KvCache:
                 used[view_tokens(held.cells)] = True
         return self.n_cells - int(used.sum())
 
-    def _find_on_shelf(self, tokens: Tokens, limit: int, n_held: int) -> int | None:
-        """Find an entry that has room and saves more than what is in the cache."""
-        if self._shelf is None or not self._free_ids:
-            return None
-        key, n_cached = self._shelf.find(tokens, limit)
-        if key is None or n_cached < n_held + self._shelf.min_tokens:
-            return None
-        n_cells = len(self._shelf.use(key)) if self._counts_cells else 0
-        return key if n_cells <= self.n_available_cells() else None
-
     def _restore(
-        self, key: int, shelf: Shelf, tokens: Tokens, limit: int
-    ) -> tuple[int, int, list[CacheOp]]:
-        """Bring an entry back; its cells must be free."""
+        self,
+        shelf: Shelf,
+        tokens: Tokens,
+        limit: int,
+        n_held: int,
+        ops: list[CacheOp],
+    ) -> Opened | None:
+        """Open a sequence from the shelf if that saves more than the cache does.
+
+        Args:
+            shelf: Where to look.
+            tokens: The prompt.
+            limit: Most tokens that may be reused.
+            n_held: Tokens that the cache itself would save.
+            ops: Takes what must be carried out, also where None is returned.
+        """
+        key, n_cached = shelf.find(tokens, limit)
+        if key is None or n_cached < n_held + shelf.min_tokens or not self._free_ids:
+            return None
         entry = shelf.use(key)
-        n_cached = common_prefix(entry, tokens, limit)
+        n_cells = len(entry) if self._counts_cells else 0
+        if n_cells > self.n_available_cells():
+            return None
+        ops += self.evict(n_cells)
+        # Those who made room may have pushed the entry off the shelf.
+        if key not in shelf:
+            return None
         seq_id = self._free_ids.pop()
         self._held[seq_id] = _Held()
         self.extend(seq_id, entry[:n_cached])
-        ops: list[CacheOp] = [Restore(key, seq_id)]
+        ops.append(Restore(key, seq_id))
         if n_cached < len(entry):
             ops.append(Cut(seq_id, n_cached))
         else:
             shelf.remove(key)
             ops.append(Forget(key))
-        return seq_id, n_cached, ops
+        return Opened(seq_id, n_cached, tuple(ops))
 
     def _leave(self, seq_id: int) -> list[CacheOp]:
         """Take a sequence out of the cache, onto the shelf if it is worth it."""

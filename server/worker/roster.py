@@ -8,7 +8,7 @@ thread.
 
     waiting ──admit──▶ running ──finish, forget──▶ gone (its prefix is retained)
        ▲                  │
-       └────preempt───────┘        (its cells were wanted; it computes again)
+       └────preempt───────┘        (its cells were wanted; it goes on later)
 """
 
 import logging

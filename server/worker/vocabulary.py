@@ -12,8 +12,7 @@ from server.worker.tokens import Tokens, make_tokens
 
 _ATTR_UNKNOWN = 1 << 0  # Source: llama.h, enum llama_token_attr
 _ATTR_CONTROL = 1 << 3
-_VOCAB_SPM = 1  # Source: llama.h, enum llama_vocab_type
-_VOCAB_NONE = 0
+_VOCAB_NONE = 0  # Source: llama.h, enum llama_vocab_type
 _PIECE_BYTES = 64
 
 
@@ -29,7 +28,6 @@ class Vocabulary:
         self._llama = llama
         self._vocab = llama.llama_model_get_vocab(model)
         self._pieces: dict[int, bytes] = {}
-        self._is_spm = llama.llama_vocab_type(self._vocab) == _VOCAB_SPM
         self.has_tokens = llama.llama_vocab_type(self._vocab) != _VOCAB_NONE
         self.n_tokens = int(llama.llama_vocab_n_tokens(self._vocab))
         self.bos = self._special(llama.llama_vocab_bos)
@@ -103,12 +101,6 @@ class Vocabulary:
             if attr(self._vocab, token) & (_ATTR_CONTROL | _ATTR_UNKNOWN)
         )
         return frozenset(text for text in texts if text)
-
-    def strip_added_space(self, text: str, first_piece: bytes) -> bytes:
-        """Remove the space that some tokenizers put before the first word."""
-        if self._is_spm and first_piece.startswith(b" ") and text[:1] != " ":
-            return first_piece[1:]
-        return first_piece
 
     def _special(self, read: Any) -> int | None:  # noqa: ANN401
         token = int(read(self._vocab))
