@@ -1,18 +1,20 @@
 """Training batches: what one optimiser step reads.
 
-A step takes dialogues from the stream as they come, so each step has its share
-of everything. Sorted by length they are cut into a few rectangles with little
-padding, and their gradients are added up. Every dialogue begins at position 0
-and sees no other one; padding comes last, where no real token looks.
+Dialogues are sorted by length into shelves, one for each of `WIDTHS`; a shelf
+that is full becomes a rectangle of tokens, and a step takes the next few
+rectangles and adds up their gradients. There are few shapes on purpose: for
+every new one the matrix library makes itself a new program, which took longer
+than the multiplication. Every dialogue begins at position 0 and sees no other
+one; padding comes last, where no real token looks.
 
 Only what the assistant says is learnt. One word in `1 / P_SPELL` of the rest
 is given as its letters, so that a word the vocabulary lacks in a question is
 something the model has seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,10 +24,16 @@ from scripts.novice.rendering import Dialogue, Renderer
 from scripts.novice.tokenizer import Codec
 
 P_SPELL: Final = 0.04
-MAX_TOKENS: Final = 2048
-TOKENS_PER_RECTANGLE: Final = 3072
-MAX_STRETCH: Final = 1.3
-"""The longest row of a rectangle compared with its shortest."""
+WIDTHS: Final = (
+    *(32, 48, 64, 80, 96, 128, 160, 192),
+    *(256, 320, 384, 512, 768, 1024, 1536, 2048),
+)
+"""Tokens of a row; longer dialogues are left out."""
+TOKENS_PER_RECTANGLE: Final = 4096
+TARGETS_PER_BLOCK: Final = 256
+"""The number of predictions of a rectangle is filled up to a multiple of this."""
+IGNORED: Final = -100
+"""A target that costs nothing. Source: `ignore_index` of torch's cross_entropy."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,15 @@ class Rectangle:
     """Rows of about the same length.
 
     `tokens` is `[row, time]` int64, `n_tokens` of them no padding; `places` are
-    the flat indices from which the `targets` are predicted.
+    the flat indices from which the `targets` are predicted, `n_learnt` of them
+    real and the rest `IGNORED`.
     """
 
     tokens: Tensor
     places: Tensor
     targets: Tensor
     n_tokens: int
+    n_learnt: int
 
 
 class Batches:
@@ -65,28 +75,44 @@ class Batches:
         self._codec = codec
         self._renderer = Renderer()
         self._tokens_per_step = tokens_per_step
+        self.shelves: dict[int, list[Example]] = {width: [] for width in WIDTHS}
         self._opening = codec.encode("<|im_start|>assistant\n")
 
-    def state(self) -> tuple[object, ...]:
-        """Return the state of chance, for `restore`."""
-        return self.stream.rng.getstate()
+    def state(self) -> dict[str, object]:
+        """Return the state of chance and what lies on the shelves, for `restore`."""
+        shelves = {
+            width: [(each.tokens, each.learnt) for each in shelf]
+            for width, shelf in self.shelves.items()
+        }
+        return {"rng": self.stream.rng.getstate(), "shelves": shelves}
 
-    def restore(self, state: tuple[object, ...]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        version, inner, gauss = state
-        self.stream.rng.setstate((version, tuple(inner), gauss))  # type: ignore[arg-type]
+        version, inner, gauss = state["rng"]
+        self.stream.rng.setstate((version, tuple(inner), gauss))
+        for width, shelf in state["shelves"].items():
+            self.shelves[width] = [Example(*each) for each in shelf]
 
     def __iter__(self) -> Iterator[list[Rectangle]]:
         """Yield the rectangles of each step."""
         while True:
-            examples: list[Example] = []
-            n = 0
-            while n < self._tokens_per_step:
-                example = self.make_example(next(self._dialogues))
-                if len(example.tokens) <= MAX_TOKENS:
-                    examples.append(example)
-                    n += len(example.tokens)
-            yield cut(examples, pad=self._codec.end_of_text)
+            rectangles: list[Rectangle] = []
+            while sum(each.n_tokens for each in rectangles) < self._tokens_per_step:
+                rectangles.append(self._fill_rectangle())
+            yield rectangles
+
+    def _fill_rectangle(self) -> Rectangle:
+        """Draw dialogues until a shelf is full, and empty it."""
+        while True:
+            example = self.make_example(next(self._dialogues))
+            width = next((w for w in WIDTHS if len(example.tokens) <= w), None)
+            if width is None:
+                continue
+            shelf = self.shelves[width]
+            shelf.append(example)
+            if len(shelf) == TOKENS_PER_RECTANGLE // width:
+                self.shelves[width] = []
+                return lay(shelf, width, pad=self._codec.end_of_text)
 
     def make_example(self, dialogue: Dialogue) -> Example:
         """Tokenize a dialogue, find what is learnt, spell some of the rest."""
@@ -125,25 +151,8 @@ class Batches:
         return Example(result, learnt)
 
 
-def cut(examples: list[Example], *, pad: int) -> list[Rectangle]:
-    """Sort examples by length and lay them into rectangles."""
-    rectangles = []
-    rows: list[Example] = []
-    for example in sorted(examples, key=lambda each: len(each.tokens)):
-        n = len(example.tokens)
-        if rows and (
-            (len(rows) + 1) * n > TOKENS_PER_RECTANGLE
-            or n > MAX_STRETCH * len(rows[0].tokens)
-        ):
-            rectangles.append(_lay(rows, pad))
-            rows = []
-        rows.append(example)
-    rectangles.append(_lay(rows, pad))
-    return rectangles
-
-
-def _lay(rows: list[Example], pad: int) -> Rectangle:
-    width = len(rows[-1].tokens)
+def lay(rows: Sequence[Example], width: int, *, pad: int) -> Rectangle:
+    """Lay examples into a rectangle of this width."""
     tokens = torch.full((len(rows), width), pad, dtype=torch.int64)
     places: list[int] = []
     targets: list[int] = []
@@ -151,5 +160,12 @@ def _lay(rows: list[Example], pad: int) -> Rectangle:
         tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
         places += [i * width + k - 1 for k in row.learnt]
         targets += [row.tokens[k] for k in row.learnt]
-    n_tokens = sum(len(row.tokens) for row in rows)
-    return Rectangle(tokens, torch.tensor(places), torch.tensor(targets), n_tokens)
+    n_learnt = len(places)
+    n_empty = -n_learnt % TARGETS_PER_BLOCK
+    return Rectangle(
+        tokens,
+        torch.tensor(places + [0] * n_empty),
+        torch.tensor(targets + [IGNORED] * n_empty),
+        sum(len(row.tokens) for row in rows),
+        n_learnt,
+    )

@@ -55,7 +55,8 @@ class DialogueStream:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)  # noqa: S311 no secret
-        self.words = Words(self.rng, held_out=False)
+        known = (*texts.read_forms("dialogues")["values"], *texts.read_outside().places)
+        self.words = Words(self.rng, held_out=False, known=known)
         self._reserved = reserved_questions()
         self._howtos = texts.read_howto()
         self._facts = texts.read_facts()
@@ -140,7 +141,7 @@ class DialogueStream:
     def _howto(self) -> Exchange:
         rng, known = self.rng, self._howtos
         topic = rng.choice(known.main if rng.random() < 0.5 else known.topics)  # noqa: PLR2004
-        if topic.openings and rng.random() < 0.25:  # noqa: PLR2004
+        if topic.openings and rng.random() < 0.45:  # noqa: PLR2004
             pattern = rng.choice(topic.openings)
         else:
             pattern = rng.choice(known.forms).format(rng.choice(topic.actions))

@@ -25,7 +25,7 @@ class Shape:
     n_vocab: int
     n_embd: int = 256
     n_layer: int = 5
-    n_head: int = 8
+    n_head: int = 4
     n_ff: int = 704
     n_ctx: int = 2048
     rope_base: float = 10_000.0

@@ -99,6 +99,12 @@ def read_forms(section: str) -> dict[str, tuple[str, ...]]:
     return forms
 
 
+def read_held_out() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read the evaluation's questions and forms, by category and key."""
+    data: dict[str, dict[str, tuple[str, ...]]] = _read("held_out")
+    return data
+
+
 def _read(name: str) -> dict[str, Any]:
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     data: dict[str, Any] = _freeze(tomllib.loads(text))

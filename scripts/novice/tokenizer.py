@@ -31,7 +31,7 @@ from scripts.novice.dialogues import SPELLED, DialogueStream
 from scripts.novice.rendering import Renderer
 from scripts.novice.words import Words
 
-N_TOKENS: Final = 2560
+N_TOKENS: Final = 4096
 N_DIALOGUES: Final = 40_000
 MIN_COUNT: Final = 3
 MIN_CAMEL_COUNT: Final = 200

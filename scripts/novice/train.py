@@ -35,6 +35,7 @@ OTHER_RATE: Final = 4e-3
 WEIGHT_DECAY: Final = 0.05
 MAX_GRADIENT: Final = 1.0
 TOKENS_PER_STEP: Final = 8192
+HEAD_DIM: Final = 64
 LOG_STEPS: Final = 10
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -90,7 +91,7 @@ class Trainer:
             codec.n_tokens,
             n_embd=plan.n_embd,
             n_layer=plan.n_layer,
-            n_head=plan.n_embd // 32,
+            n_head=plan.n_embd // HEAD_DIM,
             n_ff=n_ff,
         )
         self.model = Llama(self.shape)
@@ -120,7 +121,7 @@ class Trainer:
         return self.plan.progress(self.step, self.elapsed_s) >= 1.0
 
     def _learn(self, rectangles: list[Rectangle]) -> float:
-        n_learnt = sum(len(each.targets) for each in rectangles)
+        n_learnt = sum(each.n_learnt for each in rectangles)
         total = 0.0
         for each in rectangles:
             loss = self.loss_of(each) / n_learnt

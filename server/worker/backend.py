@@ -5,7 +5,7 @@ Everything behind this protocol belongs to the loop's thread alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,21 @@ class CacheFull(Exception):
 
 
 class DecodeFailed(Exception):
-    """llama.cpp refused a batch; the sequences in it are unusable."""
+    """llama.cpp refused a batch; the sequences in it are unusable.
+
+    `hint` says what a user can do.
+    """
+
+    hint: ClassVar[str] = "Try it again."
+
+
+class NotNumbers(DecodeFailed):
+    """The model computed NaN or infinity: its weights are not what they should be."""
+
+    hint = (
+        "If it happens again, the model's file is damaged: compare its SHA-256 with "
+        "the published one."
+    )
 
 
 class Sampler(Protocol):

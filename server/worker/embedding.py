@@ -107,7 +107,9 @@ class EmbeddingLoop:
         except DecodeFailed as error:
             _log.exception("an embedding batch failed")
             for request_id in {job.request.id for job, _ in batch}:
-                message = f"The engine could not embed this request: {error}."
+                message = (
+                    f"The engine could not embed this request: {error}. {error.hint}"
+                )
                 self._refuse(request_id, EngineFailed(message))
             return
         for (job, tokens), vector in zip(batch, vectors, strict=True):

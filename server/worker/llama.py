@@ -18,7 +18,7 @@ import numpy.typing as npt
 from server.core.errors import ModelLoadFailed
 from server.core.requests import Sampling
 from server.ipc.messages import Load
-from server.worker.backend import CacheFull, DecodeFailed, Logits, Part
+from server.worker.backend import CacheFull, DecodeFailed, Logits, NotNumbers, Part
 from server.worker.bindings import NativeLog
 from server.worker.kvcache import (
     CacheOp,
@@ -179,7 +179,7 @@ class LlamaBackend:
         # The maximum is NaN if any logit is; drawing from such would abort.
         if not np.isfinite(logits.max()):
             msg = "the model computed logits that are not numbers"
-            raise DecodeFailed(msg)
+            raise NotNumbers(msg)
         return logits
 
     def make_sampler(
@@ -208,7 +208,7 @@ class LlamaBackend:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all():
             msg = "the model computed embeddings that are not numbers"
-            raise DecodeFailed(msg)
+            raise NotNumbers(msg)
         unit: npt.NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
         return unit
 

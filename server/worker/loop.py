@@ -371,4 +371,4 @@ class Loop:
 
 
 def _explain(error: DecodeFailed) -> str:
-    return f"The engine could not compute this request: {error}. Try it again."
+    return f"The engine could not compute this request: {error}. {error.hint}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,13 @@ pytest.importorskip("tokenizers", reason="tokenizers (extra 'novice') is missing
 import torch
 
 from scripts.novice import export, tokenizer
-from scripts.novice.batches import Batches
+from scripts.novice.batches import (
+    IGNORED,
+    TARGETS_PER_BLOCK,
+    TOKENS_PER_RECTANGLE,
+    WIDTHS,
+    Batches,
+)
 from scripts.novice.dialogues import DialogueStream
 from scripts.novice.model import Llama, Shape
 from scripts.novice.rendering import Renderer
@@ -100,6 +106,32 @@ def test_only_answers_are_learnt(codec: tokenizer.Codec) -> None:
         answers = [part.partition("<|im_end|>")[0] + "<|im_end|>" for part in parts]
         assert "".join(answers) == learnt
         assert renderer.render(dialogue) == codec.decode(example.tokens)
+
+
+def test_steps_have_few_shapes_and_lose_nothing(codec: tokenizer.Codec) -> None:
+    """Every dialogue that fits is in one rectangle, whole and once."""
+    batches = Batches(codec, seed=3, tokens_per_step=2000)
+    steps = list(islice(batches, 12))
+    seen = []
+    for rectangle in chain.from_iterable(steps):
+        n_rows, width = rectangle.tokens.shape
+        assert width in WIDTHS
+        assert n_rows == TOKENS_PER_RECTANGLE // width
+        assert 0 == len(rectangle.targets) % TARGETS_PER_BLOCK
+        assert rectangle.n_learnt == (rectangle.targets != IGNORED).sum()
+        flat = rectangle.tokens.flatten()
+        learnt = rectangle.places[: rectangle.n_learnt]
+        assert torch.equal(flat[learnt + 1], rectangle.targets[: rectangle.n_learnt])
+        for row in rectangle.tokens.tolist():
+            while row[-1] == codec.end_of_text:
+                row.pop()
+            seen.append(row)
+    assert all(sum(each.n_tokens for each in step) >= 2000 for step in steps)
+    again = Batches(codec, seed=3, tokens_per_step=2000)
+    n_drawn = len(seen) + sum(map(len, batches.shelves.values()))
+    drawn = [again.make_example(d).tokens for d in islice(again.stream, n_drawn)]
+    waiting = [each.tokens for shelf in batches.shelves.values() for each in shelf]
+    assert sorted(map(tuple, drawn)) == sorted(map(tuple, seen + waiting))
 
 
 def test_padding_and_neighbours_do_not_change_a_row(codec: tokenizer.Codec) -> None:

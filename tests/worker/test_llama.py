@@ -146,7 +146,9 @@ def test_numbers_that_are_none_fail_the_request_not_the_loop(
             last = engine.run(ask(name, [1, 300], n=2))[name][-1]
             assert (
                 "The engine could not compute this request: the model computed logits "
-                "that are not numbers. Try it again." == last.error.message
+                "that are not numbers. If it happens again, the model's file is "
+                "damaged: compare its SHA-256 with the published one."
+                == last.error.message
             )
     finally:
         engine.close()
