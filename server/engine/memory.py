@@ -45,6 +45,8 @@ SHELF_SHARE = 0.25
 
 _KV_ELEMENT_BYTES = 2
 _STATE_ELEMENT_BYTES = 4
+_MIN_TOKEN_SHIFTS = 2  # RWKV 6 and 7; files of the first kinds do not say
+_KDA_CONV = 3
 _LOGIT_ROWS = 64
 _STEP_TOKENS = 512
 _PROCESS_BYTES = 96 * 1024**2
@@ -102,11 +104,30 @@ def measure_sequence(summary: GgufSummary) -> tuple[int, int]:
     token_bytes = sum(summary.n_head_kv) * element * _KV_ELEMENT_BYTES
     if not summary.is_recurrent:
         return token_bytes, 0
-    state = summary.recurrent
-    elements = state.state_size * state.inner_size + max(0, state.conv_kernel - 1) * (
-        state.inner_size + 2 * state.group_count * state.state_size
-    )
+    elements = _count_state_elements(summary)
     return token_bytes, summary.n_layer * elements * _STATE_ELEMENT_BYTES
+
+
+def _count_state_elements(summary: GgufSummary) -> int:
+    """Count what one recurrent layer keeps of one sequence.
+
+    Source: llama_hparams::n_embd_r and n_embd_s of llama.cpp.
+    """
+    state, n_embd, n_head = summary.recurrent, summary.n_embd, max(summary.n_head)
+    if state.wkv_head_size:
+        shifts = max(state.token_shift_count, _MIN_TOKEN_SHIFTS)
+        return n_embd * (shifts + state.wkv_head_size)
+    if state.shortconv_l_cache:
+        return n_embd * (state.shortconv_l_cache - 1)
+    n_conv = max(0, state.conv_kernel - 1)
+    if state.kda_head_dim:
+        inner = n_head * state.kda_head_dim
+        return inner * (3 * (n_conv or _KDA_CONV) + state.kda_head_dim)
+    if not state.state_size:
+        # Linear attention keeps a square for each head.
+        return n_head * summary.key_length**2
+    channels = state.inner_size + 2 * state.group_count * state.state_size
+    return state.state_size * state.inner_size + n_conv * channels
 
 
 def choose_sizes(

@@ -106,6 +106,26 @@ def test_the_state_of_a_recurrent_model_counts_sequences_not_tokens():
     assert 8 * one == estimate(MAMBA, 100_000, n_sequences=8).kv_bytes
 
 
+@pytest.mark.parametrize(
+    ("recurrent", "elements"),
+    [
+        # RWKV 7: head of 64, two shifted tokens.
+        (RecurrentSizes(0, 0, 0, 0, 64, 2, 0, 0), 896 * (2 + 64)),
+        # A file that does not name its shifts.
+        (RecurrentSizes(0, 0, 0, 0, 64, 0, 0, 0), 896 * (2 + 64)),
+        # LFM2: a short convolution of 3.
+        (RecurrentSizes(0, 0, 0, 0, 0, 0, 3, 0), 896 * 2),
+        # Kimi: 14 heads of 128, convolution of 4 for Q, K and V.
+        (RecurrentSizes(4, 0, 0, 0, 0, 0, 0, 128), 14 * 128 * (3 * 3 + 128)),
+        # Linear attention: a square of 64 for each of 14 heads.
+        (RecurrentSizes(0, 0, 0, 0, 0, 0, 0, 0), 14 * 64 * 64),
+    ],
+)
+def test_each_kind_of_recurrent_state_is_counted(recurrent, elements):
+    summary = msgspec.structs.replace(MAMBA, recurrent=recurrent)
+    assert 24 * elements * 4 == estimate(summary, 1, n_sequences=1).kv_bytes
+
+
 def test_the_total_is_the_sum():
     parts = estimate(QWEN, 4096)
     assert 390 * MIB == parts.weights_bytes
