@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from model_store.errors import BadGguf, UnreadableFile
 from model_store.gguf import read_header
-from model_store.grouping import ModelFiles, group_files, tell_missing
+from model_store.grouping import ModelFiles, check_split, group_files, tell_missing
 from model_store.names import (
     Candidate,
     Names,
@@ -21,7 +21,9 @@ from model_store.names import (
     fold,
     is_projector_name,
 )
-from model_store.scan import FoundFile, scan_directories
+from model_store.quarantine import tell_quarantine
+from model_store.record import Damage, read_damage
+from model_store.scan import FoundFile, Scan, scan_directories
 from model_store.summary import (
     FileKind,
     GgufSummary,
@@ -49,7 +51,8 @@ class StoredModel(Struct, frozen=True):
     first two folders below the models directory, empty where there are none.
     `size_bytes` sums over all shards; `mtime_s` is the newest, in Unix
     seconds. `projectors` are multimodal projectors that lie with the model.
-    All names are printable; `paths` are exact.
+    `is_recorded` tells whether every shard has a record beside it. All names
+    are printable; `paths` are exact.
     """
 
     id: str
@@ -65,19 +68,31 @@ class StoredModel(Struct, frozen=True):
     is_embedding: bool
     summary: GgufSummary
     projectors: tuple[Path, ...]
+    is_recorded: bool
 
 
 class BrokenModel(Struct, frozen=True):
     """A file that looks like a model and cannot be loaded, and why.
 
     `id` is the one it has while broken; `reason` says what happened and what
-    to do, and names the file.
+    to do, and names the file. `paths` are the shards that are there, `path`
+    the one to blame. `summary` is None where the header cannot be used.
     """
 
     id: str
     aliases: tuple[str, ...]
     path: Path
     reason: str
+    paths: tuple[Path, ...]
+    publisher: str
+    repository: str
+    file_name: str
+    size_bytes: int
+    quantization: str | None
+    projectors: tuple[Path, ...]
+    is_quarantined: bool
+    is_recorded: bool
+    summary: GgufSummary | None
 
 
 class _Reading(Struct, frozen=True):
@@ -101,8 +116,19 @@ class _Entry(Struct, frozen=True):
     summary: GgufSummary | None = None
     error: str = ""
 
+    @property
+    def quarantined(self) -> FoundFile | None:
+        """The first file that is known to be damaged."""
+        return next((file for file in self.files.files if file.is_quarantined), None)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the model can be loaded."""
+        return self.summary is not None and self.quarantined is None
+
 
 class _Snapshot(Struct, frozen=True):
+    entries: tuple[StoredModel | BrokenModel, ...] = ()
     models: tuple[StoredModel, ...] = ()
     broken: tuple[BrokenModel, ...] = ()
     notes: tuple[str, ...] = ()
@@ -123,12 +149,15 @@ class Catalog:
         self._directories = tuple(directories)
         self._lock = threading.Lock()
         self._readings: dict[FileStamp, _Reading] = {}
+        self._scan: Scan | None = None
         self._snapshot = _Snapshot()
 
     def refresh(self) -> None:
         """Look at the directories again. Nothing is written."""
         with self._lock:
             scan = scan_directories(self._directories)
+            if scan == self._scan:
+                return
             seen: dict[FileStamp, _Reading] = {}
             entries: list[_Entry] = []
             projectors: list[FoundFile] = []
@@ -139,6 +168,7 @@ class Catalog:
                 elif entry is FileKind.PROJECTOR:
                     projectors.extend(group.files)
             self._readings = seen
+            self._scan = scan if self._is_settled(scan) else None
             self._snapshot = _build_snapshot(entries, projectors, scan.notes)
 
     def models(self) -> tuple[StoredModel, ...]:
@@ -149,6 +179,10 @@ class Catalog:
         """List the files that look like models but are not, ordered by id."""
         return self._snapshot.broken
 
+    def entries(self) -> tuple[StoredModel | BrokenModel, ...]:
+        """List sound and broken models together, ordered by id."""
+        return self._snapshot.entries
+
     def notes(self) -> tuple[str, ...]:
         """List what the last refresh could not look at, as sentences."""
         return self._snapshot.notes
@@ -156,6 +190,17 @@ class Catalog:
     def find(self, name: str) -> StoredModel | BrokenModel | None:
         """Resolve an id or alias, without regard to case; None if unknown."""
         return self._snapshot.names.get(fold(name))
+
+    def _is_settled(self, scan: Scan) -> bool:
+        """Tell whether an equal scan would give an equal snapshot.
+
+        A mark of damage may be rewritten, and a file that could not be read
+        may be allowed; neither shows in a scan.
+        """
+        return not any(file.is_quarantined for file in scan.files) and all(
+            _stamp(file) in self._readings or is_projector_name(file.relative[-1])
+            for file in scan.files
+        )
 
     def _examine(
         self, group: ModelFiles, seen: dict[FileStamp, _Reading]
@@ -216,46 +261,11 @@ def _join(
     group: ModelFiles, first: GgufSummary, shards: Sequence[ShardSummary]
 ) -> _Entry:
     try:
-        _check_split(group, first, shards)
+        paths = [file.path for file in group.files]
+        check_split(group.name, paths, first, shards)
     except BadGguf as error:
         return _Entry(files=group, error=error.message)
     return _Entry(files=group, summary=join_shards(first, shards))
-
-
-def _check_split(
-    group: ModelFiles, first: GgufSummary, shards: Sequence[ShardSummary]
-) -> None:
-    """Check that the parts of a model are what their names say.
-
-    Raises:
-        BadGguf: They are not, or have no tensors.
-    """
-    parts: list[GgufSummary | ShardSummary] = [first, *shards]
-    count = len(group.files)
-    for number, shard in enumerate(parts):
-        path = group.files[number].path
-        if shard.split_count > 1 and group.name.shard is None:
-            raise BadGguf(
-                path,
-                f"it says that it is part {shard.split_no + 1} of "
-                f"{shard.split_count}, but its name does not end in "
-                f"-{shard.split_no + 1:05}-of-{shard.split_count:05}.gguf",
-            )
-        if (shard.split_no, shard.split_count) != (number, count):
-            raise BadGguf(
-                path,
-                f"its name says part {number + 1} of {count}, its header part "
-                f"{shard.split_no + 1} of {shard.split_count}",
-            )
-    n_tensors = sum(each.n_tensors for each in parts)
-    if n_tensors == 0:
-        raise BadGguf(group.path, "it has no tensors, so it holds no model")
-    if first.split_tensors_count not in {None, n_tensors}:
-        raise BadGguf(
-            group.path,
-            f"it says that all parts together have {first.split_tensors_count} "
-            f"tensors, but they have {n_tensors}",
-        )
 
 
 def _build_snapshot(
@@ -264,19 +274,14 @@ def _build_snapshot(
     names, owners = assign_names([_candidate(entry) for entry in entries])
     results: list[StoredModel | BrokenModel] = []
     for entry, name in zip(entries, names, strict=True):
-        if entry.summary is None:
-            results.append(
-                BrokenModel(
-                    id=name.id,
-                    aliases=name.aliases,
-                    path=entry.files.path,
-                    reason=entry.error,
-                )
-            )
+        beside = _find_projectors(entry.files, projectors)
+        if entry.summary is None or not entry.is_sound:
+            results.append(_build_broken(entry, name, beside))
         else:
-            results.append(_build_model(entry.files, entry.summary, name, projectors))
+            results.append(_build_model(entry.files, entry.summary, name, beside))
     ordered = sorted(results, key=lambda each: each.id)
     return _Snapshot(
+        entries=tuple(ordered),
         models=tuple(each for each in ordered if isinstance(each, StoredModel)),
         broken=tuple(each for each in ordered if isinstance(each, BrokenModel)),
         notes=notes,
@@ -296,12 +301,58 @@ def _candidate(entry: _Entry) -> Candidate:
         repository=files.repository,
         label=label or "unknown",
         is_embedding=summary is not None and summary.is_embedding,
-        is_broken=summary is None,
+        is_broken=not entry.is_sound,
+    )
+
+
+def _find_projectors(
+    files: ModelFiles, projectors: list[FoundFile]
+) -> tuple[Path, ...]:
+    return tuple(
+        projector.path
+        for projector in projectors
+        if projector.path.parent in files.folders
+    )
+
+
+def _name_quantization(files: ModelFiles, summary: GgufSummary | None) -> str | None:
+    # The name tells variants apart that headers cannot express (Q4_K_XL).
+    header = None if summary is None else summary.quantization
+    return files.name.quantization or header
+
+
+def _build_broken(
+    entry: _Entry, names: Names, projectors: tuple[Path, ...]
+) -> BrokenModel:
+    files, damaged = entry.files, entry.quarantined
+    reason = entry.error
+    if damaged is not None:
+        # The mark may be gone by now; the next refresh will see that.
+        damage = read_damage(damaged.path) or Damage("", "it was damaged", ())
+        reason = tell_quarantine(damaged.path, names.id, damage)
+    return BrokenModel(
+        id=names.id,
+        aliases=names.aliases,
+        path=files.path if damaged is None else damaged.path,
+        reason=reason,
+        paths=tuple(file.path for file in files.files),
+        publisher=files.publisher,
+        repository=files.repository,
+        file_name=files.file_name,
+        size_bytes=sum(file.size_bytes for file in files.files),
+        quantization=_name_quantization(files, entry.summary),
+        projectors=projectors,
+        is_quarantined=damaged is not None,
+        is_recorded=all(file.is_recorded for file in files.files),
+        summary=entry.summary,
     )
 
 
 def _build_model(
-    files: ModelFiles, summary: GgufSummary, names: Names, projectors: list[FoundFile]
+    files: ModelFiles,
+    summary: GgufSummary,
+    names: Names,
+    projectors: tuple[Path, ...],
 ) -> StoredModel:
     return StoredModel(
         id=names.id,
@@ -313,13 +364,9 @@ def _build_model(
         stamps=tuple(_stamp(file) for file in files.files),
         size_bytes=sum(file.size_bytes for file in files.files),
         mtime_s=max(file.mtime_ns for file in files.files) // 10**9,
-        # The name tells variants apart that headers cannot express (Q4_K_XL).
-        quantization=files.name.quantization or summary.quantization,
+        quantization=_name_quantization(files, summary),
         is_embedding=summary.is_embedding,
         summary=summary,
-        projectors=tuple(
-            projector.path
-            for projector in projectors
-            if projector.path.parent in files.folders
-        ),
+        projectors=projectors,
+        is_recorded=all(file.is_recorded for file in files.files),
     )

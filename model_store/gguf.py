@@ -45,7 +45,7 @@ MAX_STRING_BYTES: Final = 64 * 2**20
 MAX_KEPT_STRING_BYTES: Final = 2**20
 """Longer values are skipped; none that this project reads is longer."""
 MAX_KEPT_BYTES: Final = 8 * 2**20
-"""All keys and kept strings of one file together."""
+"""All keys, kept strings and numbers of one file together."""
 MAX_ARRAY_ELEMENTS: Final = 64 * 2**20
 MAX_STRINGS: Final = 2 * 2**20
 """All strings inside arrays of one file together; each costs a step to skip."""
@@ -54,6 +54,8 @@ MAX_KEPT_ELEMENTS: Final = 1_024
 MAX_ALIGNMENT_BYTES: Final = 2**20
 DEFAULT_ALIGNMENT_BYTES: Final = 32
 
+_NUMBER_BYTES: Final = 16
+"""What a kept number counts for, however few bytes it has in the file."""
 _MIN_HEADER_BYTES: Final = 24
 _BOOL: Final = 7
 _STRING: Final = 8
@@ -303,6 +305,7 @@ class _Metadata:
             raise cursor.bad(
                 f"{quoted(key)} has the value type {kind}; types are 0 to 12"
             )
+        self._keep(count * _NUMBER_BYTES)
         raw = cursor.take(count * scalar.size, f"the value of {quoted(key)}")
         numbers = tuple(value for (value,) in scalar.iter_unpack(raw))
         if kind != _BOOL:
@@ -318,7 +321,7 @@ class _Metadata:
         self._kept_bytes += n_bytes
         if self._kept_bytes > MAX_KEPT_BYTES:
             raise self._cursor.bad(
-                f"its metadata has more than {MAX_KEPT_BYTES} bytes of text"
+                f"its metadata has more than {MAX_KEPT_BYTES} bytes of text and numbers"
             )
 
 

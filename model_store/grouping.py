@@ -10,8 +10,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from model_store.errors import BadGguf
 from model_store.names import FileName, parse_file_name, printable
 from model_store.scan import FoundFile
+from model_store.summary import GgufSummary, ShardSummary
 
 _MAX_NAMED: Final = 8
 _LAYOUT_DEPTH: Final = 2
@@ -81,6 +83,49 @@ def tell_missing(model: ModelFiles) -> str:
         f"which {len(model.missing)} are missing: {named}. Put them into the same "
         "folder."
     )
+
+
+def check_split(
+    name: FileName,
+    paths: Sequence[Path],
+    first: GgufSummary,
+    shards: Sequence[ShardSummary],
+) -> None:
+    """Check that the parts of a model are what their names say.
+
+    Args:
+        name: The first part's.
+        paths: Of all parts in order, for errors.
+        first: What the first part's header says.
+        shards: What the others' say.
+
+    Raises:
+        BadGguf: They are not, or have no tensors.
+    """
+    parts: list[GgufSummary | ShardSummary] = [first, *shards]
+    for number, (path, shard) in enumerate(zip(paths, parts, strict=True)):
+        if shard.split_count > 1 and name.shard is None:
+            raise BadGguf(
+                path,
+                f"it says that it is part {shard.split_no + 1} of "
+                f"{shard.split_count}, but its name does not end in "
+                f"-{shard.split_no + 1:05}-of-{shard.split_count:05}.gguf",
+            )
+        if (shard.split_no, shard.split_count) != (number, len(paths)):
+            raise BadGguf(
+                path,
+                f"its name says part {number + 1} of {len(paths)}, its header part "
+                f"{shard.split_no + 1} of {shard.split_count}",
+            )
+    n_tensors = sum(each.n_tensors for each in parts)
+    if n_tensors == 0:
+        raise BadGguf(paths[0], "it has no tensors, so it holds no model")
+    if first.split_tensors_count not in {None, n_tensors}:
+        raise BadGguf(
+            paths[0],
+            f"it says that all parts together have {first.split_tensors_count} "
+            f"tensors, but they have {n_tensors}",
+        )
 
 
 def _group(files: list[FoundFile]) -> ModelFiles:

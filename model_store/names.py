@@ -27,6 +27,7 @@ MAX_SHARDS: Final = 1_000
 """A larger number after `-of-` is taken for a part of the name."""
 
 _MAX_QUOTED: Final = 80
+_MAX_LOOKED_AT: Final = 1_024
 _EXTENSION: Final = ".gguf"
 _SHARD: Final = re.compile(
     r"^(?P<stem>.*)-(?P<no>\d{5})-of-(?P<count>\d{5})$", re.DOTALL
@@ -88,7 +89,8 @@ def printable(text: str) -> str:
     control and format characters are gone, every kind of space is a plain
     one, undecodable bytes and unassigned characters become U+FFFD.
     """
-    return "".join(map(_print, unicodedata.normalize("NFC", text)))
+    text = unicodedata.normalize("NFC", text)
+    return text if text.isprintable() else "".join(map(_print, text))
 
 
 def _print(char: str) -> str:
@@ -102,7 +104,7 @@ def _print(char: str) -> str:
 
 def quoted(text: str) -> str:
     """Quote a name from a file for an error text, printable and shortened."""
-    short = printable(text)
+    short = printable(text[:_MAX_LOOKED_AT])
     if len(short) > _MAX_QUOTED:
         short = short[: _MAX_QUOTED - 1] + "…"
     return f"'{short}'"

@@ -28,7 +28,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -55,6 +61,9 @@ class PoolSettings:
         read_available_bytes: Tells how much memory is free now.
         memory_limit_bytes: What all instances together may take, by their
             estimates; None is what is free.
+        admit: Asked before each load, beside other loads; raises a
+            `ServerError` where the model must not be loaded. None lets all
+            through.
     """
 
     parallel: int
@@ -64,6 +73,7 @@ class PoolSettings:
     ttl_s: float
     read_available_bytes: Callable[[], int]
     memory_limit_bytes: int | None = None
+    admit: Callable[[StoredModel], Awaitable[None]] | None = None
 
 
 @dataclass(slots=True)
@@ -244,6 +254,10 @@ class Pool:
             task.exception()
 
     async def _load(self, model: StoredModel) -> Instance:
+        if self._settings.admit is not None:
+            # Before the lock: it may read the whole file, which others need not
+            # wait for.
+            await self._settings.admit(model)
         async with self._load_lock:
             sizes = await self._make_room(model)
             process = await WorkerProcess.spawn()

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from server import __version__
 from server.cli import main
+from server.cli.program import _COMMANDS, program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,3 +93,33 @@ def test_help_needs_neither_web_framework_nor_engine():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False
     )
     assert 0 == done.returncode
+
+
+def test_a_command_loads_only_what_it_needs():
+    """What can reach a network, or takes long to load, waits until it is called."""
+    script = (
+        "import sys; from server.cli import main; "
+        "assert 0 == main(['serve', '--help']); "
+        "slow = {'huggingface_hub', 'httpx2', 'cryptography', 'fastapi', 'llama_cpp'}; "
+        "print(sorted(slow & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+    assert "[]\n" == result.stderr
+
+
+def test_the_list_of_commands_is_whole():
+    result = run("--help")
+    listed = result.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    names = [line.split()[0] for line in listed]
+    assert list(_COMMANDS) == names
+    for name in names:
+        command = program.get_command(click.Context(program), name)
+        assert name == command.name
+        assert command.get_short_help_str(200)

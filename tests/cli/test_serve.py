@@ -30,9 +30,7 @@ def help_text():
 
 @pytest.mark.parametrize("setting", list_settings(), ids=lambda s: s.key)
 def test_help_tells_every_option_with_placeholder_text_and_default(help_text, setting):
-    expected = (
-        f"{setting.flag} {setting.kind.metavar} {setting.help} [{setting.default}]"
-    )
+    expected = f"{setting.usage} {setting.help} [{setting.default}]"
     assert expected in help_text
 
 

@@ -329,3 +329,66 @@ def test_readers_always_see_one_whole_state(models, place, forge):
     for each in readers:
         each.join()
     assert set(seen) <= {("m",), ("m@q4_k_m", "m@q8_0")}
+
+
+def test_a_quarantined_model_is_not_served_and_keeps_its_name(models, place, forge):
+    path = place("p/r/m-custom.gguf", tensors=(forge.Tensor(),))
+    (before,) = models().models()
+    mark = path.with_name(path.name + ".damaged.json")
+    mark.write_text(
+        '{"found_at": "2026-11-22T10:00:00Z", "reason": "rotten", "bad_chunks": [1]}'
+    )
+    catalog = models()
+    assert () == catalog.models()
+    (broken,) = catalog.broken()
+    assert (before.id, path, True, (path,)) == (
+        broken.id,
+        broken.path,
+        broken.is_quarantined,
+        broken.paths,
+    )
+    assert (
+        f"The file '{path}' is quarantined since 2026-11-22T10:00:00Z and is not "
+        "served: rotten (bytes 4194304-8388607). Rewrite the bad bytes from a good "
+        "copy by `cloister repair m-custom --from PATH`, or check the file again by "
+        "`cloister verify m-custom`."
+    ) == broken.reason
+    assert broken is catalog.find(path.name)
+    assert "llama" == broken.summary.architecture
+    mark.unlink()
+    catalog.refresh()
+    assert before == catalog.find("m-custom")
+
+
+def test_a_sound_model_gets_a_shared_name_before_a_quarantined_one(models, place):
+    bad = place("p/r/m-Q4_K_M.gguf")
+    good = place("p/r/m-Q8_0.gguf")
+    bad.with_name(bad.name + ".damaged.json").write_text("{")
+    assert (good,) == models().find("m").paths
+    assert "cannot be understood" in models().find("m@q4_k_m").reason
+
+
+def test_one_bad_shard_quarantines_the_whole_model(models, place, forge):
+    paths = [
+        place(f"p/r/m-0000{number + 1}-of-00002.gguf", keys=split_keys(number, 2))
+        for number in range(2)
+    ]
+    paths[1].with_name(paths[1].name + ".damaged.json").write_text("{")
+    (broken,) = models().broken()
+    assert (paths[1], tuple(paths)) == (broken.path, broken.paths)
+
+
+def test_sound_and_broken_models_are_listed_together_by_id(models, place, forge):
+    content = forge().build()
+    place("p/r/b.gguf", b"GGUF")
+    for name in ("a", "c"):
+        path = place(f"p/r/{name}.gguf", content)
+    path.with_name(path.name + ".record.json").write_text("{}")
+    projector = place(
+        "p/r/mmproj.gguf", keys={"general.architecture": (STRING, "clip")}
+    )
+    catalog = models()
+    assert [("a", False), ("b", False), ("c", True)] == [
+        (each.id, each.is_recorded) for each in catalog.entries()
+    ]
+    assert [(projector,)] * 3 == [each.projectors for each in catalog.entries()]

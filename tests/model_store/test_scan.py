@@ -165,3 +165,22 @@ def test_nothing_is_written(tmp_path, place, count):
         models.chmod(0o755)
     after = sorted((str(path), path.stat().st_mtime_ns) for path in models.rglob("*"))
     assert before == after
+
+
+def test_records_and_marks_beside_a_file_are_seen(tmp_path, place):
+    place("p/r/a.gguf", b"")
+    place("p/r/a.gguf.record.json", b"")
+    place("p/r/b.gguf", b"")
+    place("p/r/b.gguf.damaged.json", b"")
+    files = scan_directories([tmp_path / "models"]).files
+    assert [(True, False), (False, True)] == [
+        (each.is_recorded, each.is_quarantined) for each in files
+    ]
+
+
+def test_a_record_whose_file_is_gone_names_the_lost_file(tmp_path, place):
+    record = place("p/r/a.gguf.record.json", b"")
+    place("p/r/notes.record.json", b"")
+    place(".cloister/b.gguf.record.json", b"")
+    scan_ = scan_directories([tmp_path / "models"])
+    assert ((), (record.with_name("a.gguf"),)) == (scan_.files, scan_.lost)
