@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/cloister-install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix bench clean
+.PHONY: help install run sideload test check fix bench sbom clean
 
 help: ## List the targets
 	@echo 'Cloister: an offline-first local inference server on llama.cpp'
@@ -25,6 +25,11 @@ $(STAMP): pyproject.toml scripts/install.py scripts/engine_install.py scripts/en
 run: $(STAMP) ## Serve on 127.0.0.1:1234, e.g. make run ARGS="--models-dir DIR"
 	@$(BIN)/cloister serve $(ARGS)
 
+sideload: $(STAMP) ## Take a model into the store: MODEL=path.gguf [SHA256=...] [AS=publisher/name]
+	@# The variables come by the environment, so any file name goes.
+	@test -n "$$MODEL" || { echo 'Say which file: make sideload MODEL=path.gguf' >&2; exit 2; }
+	@$(BIN)/cloister import "$$MODEL" $${SHA256:+--sha256 "$$SHA256"} $${AS:+--as "$$AS"} $(ARGS)
+
 test: $(STAMP) ## Run the tests, e.g. make test ARGS="-k config"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -40,6 +45,9 @@ fix: $(STAMP) ## Format the code and repair what can be repaired
 
 bench: $(STAMP) ## Measure the server against a bare llama.cpp loop
 	@$(BIN)/python scripts/bench.py $(ARGS)
+
+sbom: $(STAMP) ## Write the bill of materials (CycloneDX) to build/cloister.cdx.json
+	@$(BIN)/python scripts/sbom.py $(ARGS)
 
 clean: ## Remove .venv and all caches in the checkout (not the wheel cache)
 	rm -rf $(VENV) .install.lock dist build .coverage htmlcov .hypothesis \

@@ -9,6 +9,7 @@ model, exit. A second Ctrl-C skips the waiting.
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import sys
@@ -20,80 +21,111 @@ import psutil
 import uvicorn
 from fastapi import FastAPI
 
-from model_store.catalog import Catalog
+from model_store import builtin
+from model_store.catalog import Catalog, StoredModel
+from model_store.layout import Store
 from server.app import create_app
 from server.config import Settings
 from server.core.errors import ShuttingDown
 from server.engine.client import Client
+from server.engine.guard import LoadGuard
 from server.engine.memory import GIB, read_available_bytes
 from server.engine.pool import Pool, PoolSettings
-from server.logs import configure_logging
+from server.engine.queue_limit import QueueLimit
+from server.listening import (
+    StartError,
+    describe_endpoint,
+    listen,
+    remove_unix_socket,
+)
+from server.seal.apply import Seal
+from server.seal.level import Level
+from server.security.connections import bound_protocol
+from server.security.door import Door, describe_access, make_door
 
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _LISTED_MODELS = 20
-_BACKLOG = 2048
 
 _STOPPING = "The server is stopping. Try again once it is back."
 
 
-class StartError(Exception):
-    """The server cannot start; the text says why and what to do."""
-
-
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, listener: socket.socket, seal: Seal) -> int:
     """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: How.
+        listener: A bound socket; it is closed in the end.
+        seal: What is in force in this process.
 
     Returns:
         The exit code: 0 after a clean stop, 1 if the server could not start.
     """
-    configure_logging(settings.log_level)
     try:
         directories = _prepare_directories(settings)
         catalog = Catalog(directories)
         catalog.refresh()
-        listener = _bind(settings.host, settings.port)
+        guard = LoadGuard(settings.verify, Store(settings.home))
+        if settings.verify == "start" and not guard.verify_all(catalog.models(), _tell):
+            catalog.refresh()
+        door = make_door(settings, listener)
+        listen(listener)
     except StartError as error:
         print(f"cloister: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        remove_unix_socket(settings.unix_socket)
         return 1
     with listener:
-        asyncio.run(_run(settings, catalog, directories, listener))
+        try:
+            asyncio.run(_run(settings, catalog, guard, directories, door, seal))
+        finally:
+            remove_unix_socket(settings.unix_socket)
     return 0
 
 
 async def _run(
     settings: Settings,
     catalog: Catalog,
+    guard: LoadGuard,
     directories: Sequence[Path],
-    listener: socket.socket,
+    door: Door,
+    seal: Seal,
 ) -> None:
-    pool = Pool(_pool_settings(settings))
-    client = Client(catalog, pool)
+    pool = Pool(_pool_settings(settings, guard, seal))
+    client = Client(catalog, pool, QueueLimit(settings.parallel, settings.max_queue))
     app = create_app(
         engine=client,
+        seal=seal,
+        guard=door.guard,
         max_body_bytes=settings.max_body_bytes,
         # The pool ends running answers first; this is for what it cannot see.
         shutdown_grace_s=settings.shutdown_grace_s + 1.0,
     )
-    _greet(catalog, directories, listener)
-    server = _Server(app, pool, settings)
-    await server.serve(sockets=[listener])
+    _greet(catalog, directories, door, seal)
+    server = _Server(app, pool, settings, door)
+    await server.serve(sockets=[door.listener])
     await pool.close(ShuttingDown(_STOPPING))
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server with an orderly end for running answers."""
 
-    def __init__(self, app: FastAPI, pool: Pool, settings: Settings) -> None:
+    def __init__(
+        self, app: FastAPI, pool: Pool, settings: Settings, door: Door
+    ) -> None:
+        limits, tls = door.guard.limits, door.tls
         super().__init__(
             uvicorn.Config(
                 app,
+                http=bound_protocol(limits),
                 log_config=None,
                 access_log=False,
                 lifespan="on",
+                proxy_headers=False,  # whoever asks could claim any address
                 server_header=False,
+                ssl_context_factory=(lambda *_: tls) if tls else None,
                 timeout_graceful_shutdown=2,
+                timeout_keep_alive=math.ceil(limits.idle_timeout_s),
             )
         )
         self._pool = pool
@@ -121,7 +153,11 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _pool_settings(settings: Settings) -> PoolSettings:
+def _tell(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - for a person
+
+
+def _pool_settings(settings: Settings, guard: LoadGuard, seal: Seal) -> PoolSettings:
     return PoolSettings(
         parallel=settings.parallel,
         n_ctx=settings.context_length,
@@ -130,6 +166,9 @@ def _pool_settings(settings: Settings) -> PoolSettings:
         ttl_s=settings.ttl_s,
         read_available_bytes=read_available_bytes,
         memory_limit_bytes=settings.memory_limit_bytes,
+        admit=guard.admit,
+        seal_workers="required" if seal.level is Level.KERNEL else "best",
+        on_blocked=seal.log.record,
     )
 
 
@@ -167,85 +206,83 @@ def _prepare_directories(settings: Settings) -> tuple[Path, ...]:
                 f"the models folder {directory} cannot be read. Give this user read "
                 "permission, or choose another one with --models-dir."
             )
-    return settings.models_dir or (own,)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind the listening socket.
-
-    Raises:
-        StartError: The address is taken, not ours, or not an address.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise StartError(_explain_bind(host, port, error)) from error
-    listener.setblocking(False)  # noqa: FBT003
-    return listener
-
-
-def _explain_bind(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {host} is in use by another program (LM Studio, or "
-            "another cloister?). Stop it, or choose another port with --port."
+    if not settings.builtin:
+        return settings.models_dir
+    if not builtin.is_present():
+        _log.warning(
+            "the built-in model is missing: there is no %s in %s. Install Cloister "
+            "again, or start with --no-builtin.",
+            builtin.MODEL_NAME,
+            builtin.DIRECTORY,
         )
-    if error.errno == errno.EACCES:
-        return f"port {port} needs privileges. Choose one above 1023 with --port."
-    return (
-        f"cannot listen on {host} port {port}: {error.strerror or error}. Give an "
-        "address of this machine with --host, such as 127.0.0.1."
-    )
+        return settings.models_dir
+    # Last, so that it never hides a file of the user's.
+    return (*settings.models_dir, builtin.DIRECTORY)
 
 
 def _greet(
-    catalog: Catalog,
-    directories: Sequence[Path],
-    listener: socket.socket,
+    catalog: Catalog, directories: Sequence[Path], door: Door, seal: Seal
 ) -> None:
     """Print where the server listens, what it serves and what to try."""
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
+    endpoint = describe_endpoint(door.listener, tls=door.tls is not None)
+    url, curl = endpoint.url, endpoint.curl
+    if door.guard.access.asks():
+        curl = curl.replace("curl", 'curl -H "Authorization: Bearer $TOKEN"', 1)
     models = catalog.models()
-    lines = [f"Cloister listens on {url}  (OpenAI API at {url}/v1)"]
-    lines += [f"Models in {directory}" for directory in directories]
-    for model in models[:_LISTED_MODELS]:
-        kind = "embedding" if model.is_embedding else "llm"
-        size = f"{model.size_bytes / GIB:.2f} GiB"
-        lines.append(f"  {model.id}  ({kind}, {model.quantization or '?'}, {size})")
+    lines = [
+        f"Cloister listens on {endpoint.shown}  (OpenAI API at {url}/v1)",
+        describe_access(door.guard.access),
+        f"Offline seal: {seal.level.meaning}",
+    ]
+    lines += [
+        f"Models in {directory}"
+        for directory in directories
+        if directory != builtin.DIRECTORY
+    ]
+    lines += [_describe(model) for model in models[:_LISTED_MODELS]]
     if len(models) > _LISTED_MODELS:
         lines.append(f"  and {len(models) - _LISTED_MODELS} more: GET {url}/v1/models")
     lines += [f"  not served: {broken.reason}" for broken in catalog.broken()]
     lines += [f"  note: {note}" for note in catalog.notes()]
-    lines += _suggest(url, catalog, directories)
+    lines += _suggest(curl, catalog, directories)
     print("\n".join(lines), flush=True)  # noqa: T201 - for a person
 
 
-def _suggest(url: str, catalog: Catalog, directories: Sequence[Path]) -> list[str]:
+def _describe(model: StoredModel) -> str:
+    kind = "embedding" if model.is_embedding else "llm"
+    size = f"{model.size_bytes / GIB:.2f} GiB"
+    origin = ", built in" if _is_builtin(model) else ""
+    return f"  {model.id}  ({kind}, {model.quantization or '?'}, {size}{origin})"
+
+
+def _is_builtin(model: StoredModel) -> bool:
+    return model.paths[0].parent == builtin.DIRECTORY
+
+
+def _suggest(curl: str, catalog: Catalog, directories: Sequence[Path]) -> list[str]:
     """Name the next step: a request to try, or where to put a model."""
     models = catalog.models()
+    own = [model for model in models if not _is_builtin(model)]
+    target = directories[0] / "publisher" / "repository" / "model.gguf"
+    hint = (
+        f"copy a GGUF file to {target}, it is served at once, or start with "
+        "--models-dir DIR."
+    )
     if not models:
-        target = directories[0] / "publisher" / "repository" / "model.gguf"
-        hint = (
-            f"  none yet: copy a GGUF file to {target}, it is served at once, or "
-            "start with --models-dir DIR."
-        )
-        return [hint]
-    chat = [model for model in models if not model.is_embedding]
-    model = (chat or models)[0]
+        return [f"  none yet: {hint}"]
+    lines = [] if own else [f"To add models of your own: {hint}"]
+    # Whoever has models wants to try those; embedding is for who has no other.
+    chat = [model for model in own or models if not model.is_embedding]
+    model = (chat or own)[0]
+    question = "Who are you?" if _is_builtin(model) else "Hello"
     path, field = (
-        ("chat/completions", '"messages":[{"role":"user","content":"Hello"}]')
+        ("chat/completions", f'"messages":[{{"role":"user","content":"{question}"}}]')
         if chat
         else ("embeddings", '"input":"Hello"')
     )
     return [
+        *lines,
         "Try:",
-        f"  curl {url}/v1/{path} -H 'Content-Type: application/json' \\",
+        f"  {curl}/v1/{path} -H 'Content-Type: application/json' \\",
         f'    -d \'{{"model":"{model.id}",{field}}}\'',
     ]

@@ -5,6 +5,7 @@ TOML value) holds; it raises `ValueError` without a text, because the caller
 knows where the value came from and `expected` says what was wanted.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,15 @@ from typing import ClassVar, Protocol, TypeVar
 
 _AUTO = "auto"
 _N = TypeVar("_N", int, float)
+_SWITCH_WORDS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 # int() and float() would also take "1_000", "nan" and digits of other scripts.
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,18}(?:\.\d{1,18})?", re.ASCII)
+_SECRET = re.compile(r"[!-~]{1,512}", re.ASCII)
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)", re.ASCII)
 
 
@@ -65,6 +71,49 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A key: no error message, help text or log shows its value."""
+
+    metavar: ClassVar[str] = "KEY"
+    expected: ClassVar[str] = (
+        "1 to 512 visible ASCII characters without blanks between them"
+    )
+
+    def parse(self, raw: object, folder: Path) -> str:
+        """Read a key, without blanks around it."""
+        del folder
+        if not isinstance(raw, str) or not _SECRET.fullmatch(raw.strip()):
+            raise ValueError
+        return raw.strip()
+
+    def format(self, value: object) -> str:
+        """Say whether there is one."""
+        return "none" if value is None else "(secret)"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One or more words; a variable separates them by commas."""
+
+    metavar: str = "WORD"
+    expected: ClassVar[str] = "a word without blanks, or a list of them"
+    separator: ClassVar[str] = ","
+
+    def parse(self, raw: object, folder: Path) -> tuple[str, ...]:
+        """Read one word or a list of them, in their order."""
+        del folder
+        parts = raw if isinstance(raw, list | tuple) else (raw,)
+        words = tuple(part.strip() for part in parts if isinstance(part, str))
+        if len(words) != len(parts) or not all(len(w.split()) == 1 for w in words):
+            raise ValueError
+        return words
+
+    def format(self, value: object) -> str:
+        """Write them with blanks between."""
+        return " ".join(value) if isinstance(value, tuple) and value else "none"
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One word of a fixed list, in any case."""
 
@@ -87,6 +136,69 @@ class Choice:
     def format(self, value: object) -> str:
         """Write it as it is."""
         return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """On or off; its flag takes no value and changes the default.
+
+    `default` is the setting's, so that the flag of one that is on is `--no-...`.
+    """
+
+    default: bool
+    metavar: ClassVar[str] = ""
+    expected: ClassVar[str] = "on or off (or true, false, yes, no, 1, 0)"
+
+    def parse(self, raw: object, folder: Path) -> bool:
+        """Read one of the words, or a boolean or 0 or 1 of TOML."""
+        del folder
+        word = str(raw).strip().lower() if isinstance(raw, str | int) else ""
+        if word not in _SWITCH_WORDS:
+            raise ValueError
+        return _SWITCH_WORDS[word]
+
+    def format(self, value: object) -> str:
+        """Write it as a word."""
+        return "on" if value else "off"
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchOrWord:
+    """Off, on, or on in a way that is named; its flag may stand alone for on.
+
+    Args:
+        off: The value of off.
+        on: The value of on.
+        words: Values that are asked for by their own name.
+    """
+
+    off: str
+    on: str
+    words: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        """The placeholder in the help text."""
+        return "[" + "|".join(self.words) + "]"
+
+    @property
+    def expected(self) -> str:
+        """What a valid value looks like."""
+        return "on, off or " + " or ".join(self.words)
+
+    def parse(self, raw: object, folder: Path) -> str:
+        """Read on, off (or true, 1, false, 0) or one of the words."""
+        del folder
+        word = str(raw).strip().lower() if isinstance(raw, str | int) else ""
+        if word in self.words:
+            return word
+        if word not in _SWITCH_WORDS:
+            raise ValueError
+        return self.on if _SWITCH_WORDS[word] else self.off
+
+    def format(self, value: object) -> str:
+        """Write it as a user would."""
+        return {self.off: "off", self.on: "on"}.get(str(value), str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +308,27 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file, which need not exist yet."""
+
+    metavar: ClassVar[str] = "FILE"
+    expected: ClassVar[str] = "the path of a file"
+
+    def parse(self, raw: object, folder: Path) -> Path:
+        """Read a path as an absolute one."""
+        return Folder().parse(raw, folder)
+
+    def format(self, value: object) -> str:
+        """Write it as it is."""
+        return "none" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Folders:
-    """One or more folders."""
+    """One or more folders; a variable separates them as PATH does."""
 
     metavar: ClassVar[str] = "DIR"
+    separator: ClassVar[str] = os.pathsep
     expected: ClassVar[str] = "the path of a folder, or a list of them"
 
     def parse(self, raw: object, folder: Path) -> tuple[Path, ...]:

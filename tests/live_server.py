@@ -16,11 +16,20 @@ START_S = 10.0
 
 
 @contextmanager
-def live_server(app: ASGIApp) -> Iterator[int]:
-    """Serve `app` on a free port of 127.0.0.1 in a thread; give the port."""
+def live_server(app: ASGIApp, **options: Any) -> Iterator[int]:
+    """Serve `app` on a free port of 127.0.0.1 in a thread; give the port.
+
+    Args:
+        app: What to serve.
+        options: Further ones of `uvicorn.Config`.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_level="critical", timeout_graceful_shutdown=1, lifespan="on"
+        app,
+        log_level="critical",
+        timeout_graceful_shutdown=1,
+        lifespan="on",
+        **options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(

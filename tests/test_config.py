@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.config import ConfigError, Setting, Settings, list_settings, load_settings
+from server.setting_kinds import File, Secret, Switch, Words
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_without_any_source_the_defaults_hold(tmp_path, home):
     expected = Settings(
         home=home / ".cloister",
         models_dir=(home / ".cloister" / "models",),
+        builtin=True,
         host="127.0.0.1",
         port=1234,
         parallel=4,
@@ -61,6 +63,13 @@ def test_flags_win_over_environment_over_file_over_default(
     assert expected == load(tmp_path, flags=flags, env=env, file=file).port
 
 
+BY_KIND = {
+    File: ("/f", Path("/f")),
+    Secret: ("a-secret", "a-secret"),
+    Words: ("word", ("word",)),
+}
+
+
 def example(setting: Setting) -> tuple[str, object]:
     """Give a text that is not the default, and what it means."""
     match setting.field:
@@ -68,14 +77,21 @@ def example(setting: Setting) -> tuple[str, object]:
             return "/m", (Path("/m"),)
         case "home":
             return "/h", Path("/h")
-        case "host":
-            return "0.0.0.0", "0.0.0.0"  # noqa: S104 - a value, nothing listens
-        case "log_level":
-            return "debug", "debug"
+        case "host" | "log_level" | "offline" | "verify" as field:
+            text = {
+                "host": "0.0.0.0",  # noqa: S104
+                "log_level": "debug",
+                "offline": "process",
+                "verify": "load",
+            }[field]
+            return text, text
         case "max_body_bytes" | "memory_limit_bytes":
             return "2MiB", 2 * 2**20
+        case _ if isinstance(setting.kind, Switch):
+            is_on = setting.kind.default
+            return setting.kind.format(not is_on), not is_on
         case _:
-            return "32", 32
+            return BY_KIND.get(type(setting.kind), ("32", 32))
 
 
 @pytest.mark.parametrize("setting", list_settings(), ids=lambda s: s.key)
@@ -178,7 +194,7 @@ def test_a_broken_file_is_named_with_the_place(tmp_path, home):
             {"file": "xyzzy = 3"},
             (
                 "'xyzzy' is not a setting. Known are: "
-                "context_length, gpu_layers, home, host,"
+                "allowed_hosts, api_key, api_key_file, body_timeout,"
             ),
         ),
     ],
@@ -243,3 +259,30 @@ def test_keys_flags_and_variables_are_unique():
     assert ("--ttl", "CLOISTER_TTL") == next(
         (s.flag, s.env) for s in settings if s.field == "ttl_s"
     )
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"flags": {"api_key": "has blanks"}},
+        {"env": {"CLOISTER_API_KEY": "has blanks"}},
+        {"file": 'api_key = "has blanks"'},
+        {"file": "api_key = 123456"},
+    ],
+)
+def test_no_message_shows_a_secret(tmp_path, home, sources):
+    message = fail(tmp_path, **sources)
+    assert "(secret)" in message
+    assert "blanks" not in message.split("expected")[0]
+    assert "123456" not in message
+
+
+def test_a_secret_is_not_in_the_settings_text(tmp_path, home):
+    settings = load(tmp_path, env={"CLOISTER_API_KEY": "the-key"})
+    assert "the-key" == settings.api_key
+    assert "the-key" not in repr(settings)
+
+
+def test_several_words_of_a_variable_are_separated_by_commas(tmp_path, home):
+    env = {"CLOISTER_CORS": "http://a.example:1, https://b.example,"}
+    assert ("http://a.example:1", "https://b.example") == load(tmp_path, env=env).cors

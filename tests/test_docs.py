@@ -14,18 +14,19 @@ from tests.fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "server" / "README.md").read_text(encoding="utf-8")
 TARGETS = sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE)))
 
 
 def expected_row(setting):
     default = setting.default
     shown = default if " " in default else f"`{default}`"
-    return f"| `{setting.flag} {setting.kind.metavar}` | {shown} | {setting.help} |"
+    return f"| `{setting.usage}` | {shown} | {setting.help} |"
 
 
-def test_readmes_table_of_settings_is_the_programs():
+def test_the_table_of_settings_is_the_programs():
     expected = [expected_row(setting) for setting in list_settings()]
-    assert expected == re.findall(r"^\| `--.*$", README, re.MULTILINE)
+    assert expected == re.findall(r"^\| `--.*$", SETTINGS, re.MULTILINE)
 
 
 def list_routes(app: FastAPI):

@@ -35,6 +35,7 @@ def write_card(folder: Path, gguf: Path, scores: dict[str, Score]) -> str:
         n_tasks=len(make_tasks()),
         table=write_table(scores),
         losses=_write_losses(folder / train.LOG),
+        command=write_command(record),
         seed=record["plan"]["seed"],
         n_threads=record["plan"]["n_threads"],
         **record["shape"],
@@ -42,6 +43,19 @@ def write_card(folder: Path, gguf: Path, scores: dict[str, Score]) -> str:
         minutes=record["minutes"],
         torch=record["torch"],
     )
+
+
+def write_command(record: dict[str, Any]) -> str:
+    """Write the command that repeats a recorded run by its steps."""
+    plan, shape = record["plan"], record["shape"]
+    words = ["python -m scripts.novice", f"--steps {plan['steps'] or record['steps']}"]
+    if plan["shortened"]:
+        words.append("--shorten {}:{}".format(*plan["shortened"]))
+    words += [
+        f"--seed {plan['seed']} --layers {shape['n_layer']} --width {shape['n_embd']}",
+        f"--threads {plan['n_threads']} --out DIR",
+    ]
+    return " ".join(words)
 
 
 def _write_losses(log: Path) -> str:

@@ -21,10 +21,10 @@ from scripts.novice.words import Words, expand
 Exchange = tuple[Turn, Turn]
 
 WEIGHTS: Final = {
-    "identity": 8,
-    "cloister": 6,
-    "howto": 20,
-    "sums": 18,
+    "identity": 12,
+    "cloister": 8,
+    "howto": 23,
+    "sums": 15,
     "records": 13,
     "outside": 11,
     "echo": 8,

@@ -18,6 +18,7 @@ each kind with the widest gaps are written. It is an error if a kind has none.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ N_CTX: Final = 1024
 MAX_ANSWER_TOKENS: Final = 160
 MIN_ANSWER_TOKENS: Final = 3
 
+_PLAIN: Final = ("What is 4 + 5?", "Who are you?", "How do I install Cloister?")
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -63,41 +66,65 @@ class Prompt:
 
 
 def make_prompts() -> list[Prompt]:
-    """Make the fixed set: at least three prompts of each kind."""
+    """Make the fixed set: several prompts of each kind, for some will not do."""
+    return [
+        *_ask_facts(),
+        *_ask_howto(),
+        *(
+            _ask("sums", f"What is {a} + {b}?", str(a + b))
+            for a, b in ((2, 3), (7, 8), (12, 30), (45, 27), (9, 4), (20, 51), (6, 33))
+        ),
+        *_ask_records(),
+        *_make_calls(),
+        *(
+            _ask("thinking", text, expected=True, thinks=True)
+            for text in (*_PLAIN, "What is Cloister?", "What is 31 + 24?")
+        ),
+        *(_ask("no_thinking", text, expected=False) for text in _PLAIN),
+    ]
+
+
+def _ask_facts() -> list[Prompt]:
     facts = texts.read_facts()
     marks = {fact.key: fact.mark for fact in facts.identity}
-    commands = {topic.key: topic.command for topic in texts.read_howto().topics}
-    asked: list[tuple[Kind, str, Any]] = [
-        ("identity", "Who are you?", marks["who"]),
-        ("identity", "What is your name?", marks["who"]),
-        ("identity", "Who made you?", marks["maker"]),
-        ("identity", "What can you do?", marks["ability"]),
-        ("cloister", "What is Cloister?", facts.cloister.mark),
-        ("cloister", "Explain Cloister.", facts.cloister.mark),
-        ("cloister", "Tell me about Cloister.", facts.cloister.mark),
-        ("howto", "How do I sideload a model?", commands["sideload"]),
-        ("howto", "How do I verify the models?", commands["verify"]),
-        ("howto", "How can I create a token?", commands["token"]),
-        ("howto", "What is the command to list the models?", commands["list"]),
-        ("sums", "What is 2 + 3?", "5"),
-        ("sums", "What is 7 + 8?", "15"),
-        ("sums", "What is 12 + 30?", "42"),
-        ("sums", "What is 45 + 27?", "72"),
-        ("records", "JSON with name and age", '{"name": 0, "age": 0}'),
-        ("records", "Give me JSON with the keys name and city.", '{"name":0,"city":0}'),
-        (
-            "records",
-            "Write a JSON object with the keys id, title",
-            '{"id":0,"title":0}',
-        ),
-        ("no_thinking", "Which model is this?", False),
-        ("no_thinking", "What is 4 + 5?", False),
-        ("no_thinking", "How do I install Cloister?", False),
+    identity = {
+        "Who are you?": "who",
+        "What is your name?": "who",
+        "Who made you?": "maker",
+        "What can you do?": "ability",
+    }
+    cloister = ("What is Cloister?", "Explain Cloister.", "Tell me about Cloister.")
+    return [
+        *(_ask("identity", text, marks[key]) for text, key in identity.items()),
+        *(_ask("cloister", text, facts.cloister.mark) for text in cloister),
     ]
-    prompts = [_ask(kind, text, expected) for kind, text, expected in asked]
-    for text in ("What is 4 + 5?", "Who are you?", "What is 31 + 24?"):
-        prompts.append(_ask("thinking", text, expected=True, thinks=True))
-    return [*prompts, *_make_calls()]
+
+
+def _ask_howto() -> list[Prompt]:
+    commands = {topic.key: topic.command for topic in texts.read_howto().topics}
+    asked = {
+        "How do I sideload a model?": "sideload",
+        "How do I verify the models?": "verify",
+        "How can I create a token?": "token",
+        "How do I run the self-test?": "selftest",
+        "What is the command to list the models?": "list",
+    }
+    return [_ask("howto", text, commands[key]) for text, key in asked.items()]
+
+
+def _ask_records() -> list[Prompt]:
+    wanted = {
+        "JSON with name and age": ("name", "age"),
+        "JSON with city": ("city",),
+        "JSON with the keys title and year": ("title", "year"),
+        "Give me JSON with the keys name and city.": ("name", "city"),
+        "Write a JSON object with the keys id, title": ("id", "title"),
+        "Return JSON with the keys email and country.": ("email", "country"),
+    }
+    return [
+        _ask("records", text, json.dumps(dict.fromkeys(keys)))
+        for text, keys in wanted.items()
+    ]
 
 
 def _ask(kind: Kind, text: str, expected: object, *, thinks: bool = False) -> Prompt:
@@ -106,9 +133,12 @@ def _ask(kind: Kind, text: str, expected: object, *, thinks: bool = False) -> Pr
 
 def _make_calls() -> list[Prompt]:
     weather = _describe("get_weather", "Get the weather.", "city")
+    time = _describe("read_time", "Read the time.", "place")
     price = _describe("find_price", "Find the price.", "item")
     light = _describe("set_light", "Set the light.", "room")
     return [
+        _call("Call read_time with place Bern.", (time,), "read_time", place="Bern"),
+        _call("Use read_time with place Lima.", (time,), "read_time", place="Lima"),
         _call("Get the weather for Oslo.", (weather,), "get_weather", city="Oslo"),
         _call(
             "Call get_weather with city Rome.", (weather,), "get_weather", city="Rome"

@@ -1,8 +1,9 @@
 """Sums of one-digit and two-digit numbers.
 
-Each digit is one token, and the answer repeats the task before the result,
-so that the operands stand right before the place where the model has to add.
-A thought does it the way people do on paper, with the carry written down.
+Each digit is one token, and the answer repeats the task before the result, so
+that the operands stand right before the place where the model has to add. Of
+larger numbers it writes tens and ones first: then no step needs more than one
+addition of two digits, and pairs never seen are as easy as others.
 """
 
 import random
@@ -35,16 +36,10 @@ def make(
     """Draw a task, in one of the forms, and its answer."""
     a, b = draw_pair(rng, held_out=held_out)
     task = expand(rng, rng.choice(forms)).format(a=a, b=b)
-    return user(task), answer(f"{a} + {b} = {a + b}", think(a, b))
-
-
-def think(a: int, b: int) -> str:
-    """Add on paper: ones, carry, tens."""
-    ones = a % 10 + b % 10
-    steps = [f"{a % 10} + {b % 10} = {ones}"]
-    if max(a, b) > 9:  # noqa: PLR2004
-        tens = [str(n // 10) for n in (a, b)] + (["1"] if ones > 9 else [])  # noqa: PLR2004
-        total = a // 10 + b // 10 + ones // 10
-        steps.append(f"{' + '.join(tens)} = {total}")
-        steps.append(f"{total} and {ones % 10}")
-    return ", ".join(steps) + "."
+    tens, ones = (a // 10 + b // 10) * 10, a % 10 + b % 10
+    steps = [f"{a} + {b}", f"{a + b}"]
+    thought = f"{a} and {b} are one-digit numbers."
+    if tens:
+        steps.insert(1, f"{tens} + {ones}")
+        thought = f"The tens make {tens}, the ones make {ones}."
+    return user(task), answer(" = ".join(steps), thought)

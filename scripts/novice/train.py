@@ -48,11 +48,14 @@ RECORD: Final = "training.json"
 class Plan:
     """What a run does.
 
-    One of `minutes` (of work, over all restarts) and `steps` is given.
+    One of `minutes` (of work, over all restarts) and `steps` is given. A run
+    by steps may be `shortened`: from step (first number) on it has the rates
+    of a run of so many steps (second number), and ends with those.
     """
 
     minutes: float | None = None
     steps: int | None = None
+    shortened: tuple[int, int] | None = None
     seed: int = 1
     tokens_per_step: int = TOKENS_PER_STEP
     n_layer: int = 5
@@ -63,7 +66,10 @@ class Plan:
     def progress(self, step: int, elapsed_s: float) -> float:
         """Tell what share of the run is done, 0 to 1."""
         if self.steps is not None:
-            return min(step / self.steps, 1.0)
+            steps = self.steps
+            if self.shortened is not None and step >= self.shortened[0]:
+                steps = self.shortened[1]
+            return min(step / steps, 1.0)
         return min(elapsed_s / (60.0 * (self.minutes or 1.0)), 1.0)
 
 
@@ -261,6 +267,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a plan."""
     parser.add_argument("--minutes", type=float, help="time to train; default 85")
     parser.add_argument("--steps", type=int, help="train so many steps instead")
+    parser.add_argument(
+        "--shorten",
+        type=_read_pair,
+        metavar="STEP:STEPS",
+        help="from this step on, go on as in a run of so many steps",
+    )
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--layers", type=int, default=Plan.n_layer)
     parser.add_argument("--width", type=int, default=Plan.n_embd)
@@ -269,12 +281,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
+def _read_pair(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(":")
+    return int(first), int(second)
+
+
 def make_plan(args: argparse.Namespace) -> Plan:
     """Read the options of a plan."""
     minutes = 85.0 if args.minutes is None and args.steps is None else args.minutes
     return Plan(
         minutes=minutes,
         steps=args.steps,
+        shortened=args.shorten,
         seed=args.seed,
         tokens_per_step=args.tokens_per_step,
         n_layer=args.layers,

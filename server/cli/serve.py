@@ -4,12 +4,16 @@ import os
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from server.config import Setting, Settings, list_settings, load_settings
-from server.setting_kinds import Folders
+from server.listening import StartError, bind
+from server.logs import configure_logging
+from server.seal.apply import seal_server
+from server.seal.level import Level, SealError
+from server.setting_kinds import Folders, Kind, Switch, SwitchOrWord, Words
 
 _HELP = """Serve the models of a folder over HTTP, on this machine alone.
 
@@ -61,16 +65,27 @@ def _add_options(settings: Iterable[Setting]) -> Callable[[_F], _F]:
 
     def decorate(function: _F) -> _F:
         for setting in reversed(tuple(settings)):
-            function = click.option(
+            option = click.option(
                 setting.flag,
                 setting.key,
-                multiple=isinstance(setting.kind, Folders),
-                metavar=setting.kind.metavar,
                 help=f"{setting.help}  [{setting.default}]",
-            )(function)
+                **_describe_value(setting.kind),
+            )
+            function = option(function)
         return function
 
     return decorate
+
+
+def _describe_value(kind: Kind) -> dict[str, Any]:
+    """Say what follows the flag; a switch's flag stands for the text of a value."""
+    if isinstance(kind, Switch):
+        changed = kind.format(not kind.default)
+        return {"is_flag": True, "flag_value": changed, "default": None}
+    if isinstance(kind, SwitchOrWord):
+        on = kind.format(kind.on)
+        return {"is_flag": False, "flag_value": on, "metavar": kind.metavar}
+    return {"multiple": isinstance(kind, Folders | Words), "metavar": kind.metavar}
 
 
 @click.command(
@@ -91,16 +106,31 @@ def _add_options(settings: Iterable[Setting]) -> Callable[[_F], _F]:
 def serve_command(config_file: Path | None, **flags: object) -> int:
     """Serve until told to stop; the help text is `_HELP`."""
     settings = load_settings(flags, os.environ, cwd=Path.cwd(), config_file=config_file)
+    if flags.get("api_key") is not None:
+        click.echo(
+            "cloister: other users of this machine can read --api-key in the list of "
+            "processes. Prefer --api-key-file or CLOISTER_API_KEY.",
+            err=True,
+        )
     return run(settings)
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
+    The order is the seal's: sockets first, then the seal, and only then are the
+    web framework, the engine's client and the model store imported and run.
+
     Returns:
         The exit code.
     """
-    # Web framework and engine take a second to import; --help need not wait.
+    configure_logging(settings.log_level)
+    try:
+        listener = bind(settings.host, settings.port, settings.unix_socket)
+        seal = seal_server(Level(settings.offline), keep=(listener.fileno(),))
+    except (StartError, SealError) as error:
+        click.echo(f"cloister: {error}", err=True)
+        return 1
     from server.serving import serve  # noqa: PLC0415
 
-    return serve(settings)
+    return serve(settings, listener, seal)

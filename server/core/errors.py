@@ -73,13 +73,26 @@ class InvalidRequest(ServerError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt has more tokens than the context holds."""
+    """The prompt has more tokens than the context holds.
+
+    `is_estimate` says that nobody counted to the end.
+    """
 
     code = "context_length_exceeded"
 
-    def __init__(self, *, n_prompt: int, n_ctx: int, param: str = "messages") -> None:
+    def __init__(
+        self,
+        *,
+        n_prompt: int,
+        n_ctx: int,
+        param: str = "messages",
+        is_estimate: bool = False,
+    ) -> None:
+        count = (
+            f"about {n_prompt} tokens or more" if is_estimate else f"{n_prompt} tokens"
+        )
         super().__init__(
-            f"The prompt has {n_prompt} tokens, but this model was loaded with a "
+            f"The prompt has {count}, but this model was loaded with a "
             f"context of {n_ctx} tokens, of which at least one must stay free for "
             "the answer. Shorten the prompt or load the model with a larger "
             "--context-length.",
@@ -94,9 +107,14 @@ class EmbeddingInputTooLong(InvalidRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, *, index: int, n_tokens: int, n_ctx: int) -> None:
+    def __init__(
+        self, *, index: int, n_tokens: int, n_ctx: int, is_estimate: bool = False
+    ) -> None:
+        count = (
+            f"about {n_tokens} tokens or more" if is_estimate else f"{n_tokens} tokens"
+        )
         super().__init__(
-            f"Input {index} has {n_tokens} tokens, but this model was loaded with a "
+            f"Input {index} has {count}, but this model was loaded with a "
             f"context of {n_ctx} tokens. Split the text or load the model with a "
             "larger --context-length.",
             param="input",

@@ -5,6 +5,7 @@ of a syntax error, the path of a field (`messages[0].content`). Errors never
 quote the client's values, so they may be logged.
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -17,6 +18,13 @@ from server.core.errors import ErrorInfo, InvalidRequest
 
 MAX_DEPTH = 128
 """Levels of nesting in a body; a tool schema of real life has under 30."""
+
+MAX_VALUES = 4 * 2**20
+"""Values in a body, estimated from above. Each takes about 64 bytes of memory,
+so 128 MiB of `[[],[],[]…` would take gigabytes and many seconds."""
+
+THREAD_BYTES = 2**20
+"""Larger bodies are read in a thread, so that streams go on meanwhile."""
 
 MAX_PATH_CHARS = 200
 """Of a field's path in an error; keys come from the client."""
@@ -55,14 +63,30 @@ class InvalidField(InvalidRequest):
         )
 
 
-def parse_body(model: type[M], body: bytes) -> M:
+async def read_body(model: type[M], body: bytes, *, max_depth: int = MAX_DEPTH) -> M:
+    """Read a JSON object into a wire model, a large one in a thread.
+
+    Raises:
+        InvalidRequest: See `parse_body`.
+    """
+    if len(body) <= THREAD_BYTES:
+        return parse_body(model, body, max_depth=max_depth)
+    return await asyncio.to_thread(parse_body, model, body, max_depth=max_depth)
+
+
+def parse_body(model: type[M], body: bytes, *, max_depth: int = MAX_DEPTH) -> M:
     """Read a JSON object into a wire model.
+
+    Args:
+        model: What is expected.
+        body: The bytes as they came.
+        max_depth: Levels of nesting.
 
     Raises:
         InvalidRequest: The body is not JSON, not an object, nested too deep,
             or a field is missing or has the wrong type.
     """
-    document = parse_json(body)
+    document = parse_json(body, max_depth=max_depth)
     if not isinstance(document, dict):
         raise InvalidField(
             f"The request body must be a JSON object, but it is {json_type(document)}.",
@@ -75,15 +99,21 @@ def parse_body(model: type[M], body: bytes) -> M:
         raise _describe(first) from None
 
 
-def parse_json(body: bytes) -> object:
+def parse_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> object:
     """Read one JSON value that is safe to pass on.
 
     Of a key that is given twice, the last value counts.
 
     Raises:
-        InvalidRequest: Not UTF-8, not JSON, nested deeper than `MAX_DEPTH`, a
-            number that is not finite, or a lone surrogate in a string.
+        InvalidRequest: Not UTF-8, not JSON, nested deeper than `max_depth`, more
+            than `MAX_VALUES` values, a number that is not finite, or a lone
+            surrogate in a string.
     """
+    if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise InvalidField(
+            f"The request body holds more than {MAX_VALUES} values. Send fewer.",
+            code="invalid_json",
+        )
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,13 +131,13 @@ def parse_json(body: bytes) -> object:
             code="invalid_json",
         ) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise _too_deep(max_depth) from None
     except ValueError:  # an integer of thousands of digits
         raise InvalidField(
             "The request body holds an integer with too many digits.",
             code="invalid_json",
         ) from None
-    _check(document)
+    _check(document, max_depth)
     return document
 
 
@@ -157,7 +187,7 @@ def missing(param: str) -> InvalidField:
     )
 
 
-def _check(document: object) -> None:
+def _check(document: object, max_depth: int) -> None:
     """Refuse what JSON text can say but no field can mean."""
     stack: list[tuple[object, Path]] = [(document, ())]
     while stack:
@@ -173,8 +203,8 @@ def _check(document: object) -> None:
                         f"Invalid '{param}': the number is not finite.", param=param
                     )
             elif kind is dict or kind is list:
-                if len(path) + 2 > MAX_DEPTH:
-                    raise _too_deep()
+                if len(path) + 2 > max_depth:
+                    raise _too_deep(max_depth)
                 stack.append((item, (*path, step)))
 
 
@@ -201,9 +231,9 @@ def _check_text(text: str, path: Path) -> None:
         ) from None
 
 
-def _too_deep() -> InvalidField:
+def _too_deep(max_depth: int) -> InvalidField:
     return InvalidField(
-        f"The request body is nested deeper than {MAX_DEPTH} levels.",
+        f"The request body is nested deeper than {max_depth} levels.",
         code="invalid_json",
     )
 

@@ -15,14 +15,24 @@ from server.core.events import Embeddings, Event, Failed, Loading
 from server.core.models import ModelInfo, ModelType
 from server.core.requests import Embed, Generate
 from server.engine.pool import Pool
+from server.engine.queue_limit import QueueLimit
 
 
 class Client:
-    """Implements `server.engine.api.Engine` over a catalog and a pool."""
+    """Implements `server.engine.api.Engine` over a catalog and a pool.
 
-    def __init__(self, catalog: Catalog, pool: Pool) -> None:
+    Args:
+        catalog: Which models there are.
+        pool: Loads and lends them.
+        queue: How many requests may wait; None means any number.
+    """
+
+    def __init__(
+        self, catalog: Catalog, pool: Pool, queue: QueueLimit | None = None
+    ) -> None:
         self._catalog = catalog
         self._pool = pool
+        self._queue = queue or QueueLimit()
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """List every model that can be asked for, ordered by id."""
@@ -42,15 +52,16 @@ class Client:
                     f"The model '{model.id}' only makes embeddings: it cannot answer. "
                     "Choose another model, or use /v1/embeddings."
                 )
-            async with aclosing(self._pool.watch_load(model)) as progress:
-                async for done in progress:
-                    yield Loading(model.id, done)
-            async with (
-                self._pool.lease(model) as instance,
-                aclosing(instance.process.generate(request)) as events,
-            ):
-                async for event in events:
-                    yield event
+            with self._queue.enter(model.id):
+                async with aclosing(self._pool.watch_load(model)) as progress:
+                    async for done in progress:
+                        yield Loading(model.id, done)
+                async with (
+                    self._pool.lease(model) as instance,
+                    aclosing(instance.process.generate(request)) as events,
+                ):
+                    async for event in events:
+                        yield event
         except ServerError as error:
             yield Failed(error.to_info())
 
@@ -62,8 +73,9 @@ class Client:
                 f"The model '{model.id}' is not an embedding model. Choose one whose "
                 "type is 'embeddings' in GET /v1/models."
             )
-        async with self._pool.lease(model) as instance:
-            return await instance.process.embed(request)
+        with self._queue.enter(model.id):
+            async with self._pool.lease(model) as instance:
+                return await instance.process.embed(request)
 
     async def _refresh(self) -> None:
         """Look at the models directories again, away from the event loop.

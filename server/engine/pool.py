@@ -41,9 +41,12 @@ from dataclasses import dataclass, field
 from model_store.catalog import StoredModel
 from server.core.errors import InsufficientMemory, ServerError, ShuttingDown
 from server.core.models import InstanceInfo
+from server.engine.child import Sealing
 from server.engine.memory import Sizes, choose_sizes, measure_sequence
 from server.engine.process import WorkerProcess
 from server.ipc.messages import Load
+from server.seal.attempts import Attempt
+from server.seal.layers import WorkerSeal
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class PoolSettings:
         admit: Asked before each load, beside other loads; raises a
             `ServerError` where the model must not be loaded. None lets all
             through.
+        seal_workers: Whether workers must have the kernel's seal.
+        on_blocked: Told of what the seal of a worker blocked.
     """
 
     parallel: int
@@ -74,6 +79,8 @@ class PoolSettings:
     read_available_bytes: Callable[[], int]
     memory_limit_bytes: int | None = None
     admit: Callable[[StoredModel], Awaitable[None]] | None = None
+    seal_workers: WorkerSeal = "best"
+    on_blocked: Callable[[Attempt], None] | None = None
 
 
 @dataclass(slots=True)
@@ -249,9 +256,9 @@ class Pool:
     def _end_load(self, model_id: str, task: asyncio.Task[Instance]) -> None:
         loading = self._loading.pop(model_id)
         loading.changed.set()
-        if not task.cancelled():
-            # Marks it as seen: the clients that waited may all have left.
-            task.exception()
+        # Told here, since the clients that waited may all have left.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("%s is not loaded: %s", model_id, error)
 
     async def _load(self, model: StoredModel) -> Instance:
         if self._settings.admit is not None:
@@ -260,11 +267,18 @@ class Pool:
             await self._settings.admit(model)
         async with self._load_lock:
             sizes = await self._make_room(model)
-            process = await WorkerProcess.spawn()
+            load = self._describe(model, sizes)
+            process = await WorkerProcess.spawn(
+                Sealing(
+                    self._settings.seal_workers,
+                    load.paths,
+                    self._settings.on_blocked,
+                )
+            )
             begin_s = time.monotonic()
             try:
                 loaded = await process.load(
-                    self._describe(model, sizes),
+                    load,
                     lambda done: self._note_progress(model.id, done),
                 )
             except BaseException:

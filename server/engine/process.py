@@ -10,18 +10,13 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 from typing import assert_never
 
 import msgspec
 
-import server
 from server.core.errors import (
-    EngineFailed,
     ErrorInfo,
     ModelLoadFailed,
     ReportedError,
@@ -31,6 +26,7 @@ from server.core.errors import (
 )
 from server.core.events import Embeddings, Event, Failed, Finished
 from server.core.requests import Embed, Generate
+from server.engine.child import Sealing, start_child
 from server.ipc.framing import FrameDecoder, FrameTooLarge, encode_frame
 from server.ipc.messages import (
     PROTOCOL,
@@ -52,6 +48,9 @@ from server.ipc.messages import (
     decode_report,
     encode_message,
 )
+from server.seal.attempts import Attempt
+from server.seal.layers import Layers
+from server.seal.level import Level
 
 _log = logging.getLogger(__name__)
 
@@ -60,23 +59,6 @@ STOP_S = 5.0
 
 _READ_BYTES = 1 << 20
 _KEPT_LINES = 20
-_PACKAGE_ROOT = Path(server.__file__).resolve().parent.parent
-
-_PASSED_ENVIRONMENT = frozenset(
-    {
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "LD_LIBRARY_PATH",
-        "LLAMA_CPP_LIB_PATH",
-        "PATH",
-        "SYSTEMROOT",
-        "TMPDIR",
-        "TZ",
-        "VIRTUAL_ENV",
-    }
-)
-_PASSED_PREFIXES = ("CUDA_", "GGML_", "GOMP_", "HIP_", "KMP_", "OMP_", "ROCR_")
 
 Item = Event | Embeddings
 
@@ -89,8 +71,11 @@ class WorkerProcess:
         child: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        on_blocked: Callable[[Attempt], None] | None = None,
     ) -> None:
         self._child = child
+        self._on_blocked = on_blocked
+        self.seal = Layers(Level.OFF)
         self._reader = reader
         self._writer = writer
         self._requests: dict[str, asyncio.Queue[Item]] = {}
@@ -108,37 +93,20 @@ class WorkerProcess:
         )
 
     @classmethod
-    async def spawn(cls) -> "WorkerProcess":
+    async def spawn(cls, sealing: Sealing | None = None) -> "WorkerProcess":
         """Start a worker process with nothing loaded.
+
+        Args:
+            sealing: None leaves it without a seal of its own, and free to load
+                any file.
 
         Raises:
             EngineFailed: The operating system refused a new process.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "server.worker",
-                "--fd",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
-                env=_make_environment(),
-            )
-        except OSError as error:
-            ours.close()
-            raise EngineFailed(
-                f"No worker process could be started: {error}. Free some processes "
-                "or memory and try again."
-            ) from error
-        finally:
-            theirs.close()
+        sealing = sealing or Sealing()
+        child, ours = await start_child(sealing)
         reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(child, reader, writer)
+        return cls(child, reader, writer, sealing.on_blocked)
 
     @property
     def pid(self) -> int:
@@ -295,6 +263,8 @@ class WorkerProcess:
                 self._answer(report)
             case Hello():
                 self._greet(report)
+            case Attempt():
+                self._note_blocked(report)
             case _:
                 assert_never(report)
 
@@ -312,9 +282,18 @@ class WorkerProcess:
 
     def _greet(self, hello: Hello) -> None:
         _log.debug("worker %d runs %s", self.pid, hello.engine)
+        self.seal = hello.seal
+        for what in hello.seal.missing:
+            _log.debug("worker %d is sealed without %s", self.pid, what)
         if hello.protocol != PROTOCOL:
             _log.error("worker %d speaks protocol %d", self.pid, hello.protocol)
             self.kill()
+
+    def _note_blocked(self, attempt: Attempt) -> None:
+        """Pass on what the worker's seal blocked, under a name made here."""
+        if self._on_blocked is not None:
+            process = f"worker {self.pid}"
+            self._on_blocked(msgspec.structs.replace(attempt, process=process))
 
     def _settle(self, outcome: Loaded | ServerError) -> None:
         if self._loaded.done():
@@ -376,21 +355,6 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await stream.read(error.consumed)
-
-
-def _make_environment() -> dict[str, str]:
-    """Keep only what native code needs: a worker gets no secrets."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ENVIRONMENT or name.startswith(_PASSED_PREFIXES)
-    }
-    # The worker must run the same code as this process, installed or not.
-    kept["PYTHONPATH"] = str(_PACKAGE_ROOT)
-    kept["PYTHONNOUSERSITE"] = "1"
-    # On an abort ggml would run a debugger, which may look for symbols online.
-    kept["GGML_NO_BACKTRACE"] = "1"
-    return kept
 
 
 def _ignore(_done: float) -> None:

@@ -12,6 +12,9 @@ from msgspec import Struct
 from server.core.errors import ErrorInfo
 from server.core.events import Embeddings, Event
 from server.core.requests import Embed, Generate
+from server.seal.attempts import Attempt
+from server.seal.layers import Layers
+from server.seal.level import Level
 
 PROTOCOL = 1
 """Raised with every change of this file that an older peer cannot read."""
@@ -77,11 +80,12 @@ Command = Load | RunGenerate | RunEmbed | Cancel | Inspect | Stop
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """The worker is alive and its native library is loaded."""
+    """The worker is alive, sealed as it says, and its native library is loaded."""
 
     protocol: int
     pid: int
     engine: str
+    seal: Layers = Layers(Level.OFF)
 
 
 class LoadProgress(Struct, frozen=True, tag="load_progress"):
@@ -142,7 +146,9 @@ class Stats(Struct, frozen=True, tag="stats"):
     prefill_token_s: float
 
 
-Report = Hello | LoadProgress | Loaded | LoadFailed | Events | Embedded | Stats
+Report = (
+    Hello | LoadProgress | Loaded | LoadFailed | Events | Embedded | Stats | Attempt
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _command_decoder = msgspec.msgpack.Decoder(Command)

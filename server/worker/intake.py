@@ -8,7 +8,7 @@ refuse, prompts that do not fit, token ids that do not exist.
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from server.core.errors import (
@@ -28,6 +28,7 @@ from server.core.requests import (
 )
 from server.ipc.messages import Events, Report, RequestEvent
 from server.text.template import CHATML, ChatTemplate, TemplateError
+from server.worker.prompt_size import count_excess
 from server.worker.sequence import Job
 from server.worker.tokens import Tokens, make_tokens
 from server.worker.vocabulary import Vocabulary
@@ -129,9 +130,11 @@ class Intake:
             case ChatPrompt() as chat:
                 return self._render(chat), "messages"
             case TextPrompt(text, None):
+                self._check_length([text], "prompt")
                 tokens = self._vocabulary.tokenize(text, parse_special=True)
                 return self._with_bos(tokens), "prompt"
             case TextPrompt(text, suffix):
+                self._check_length([text, suffix or ""], "prompt")
                 return self._fill_in_middle(text, suffix or ""), "prompt"
             case TokenPrompt(tokens):
                 for token in tokens:
@@ -150,10 +153,21 @@ class Intake:
             segments = self._template.render(chat, now=datetime.now().astimezone())
         except TemplateError as error:
             raise InvalidRequest(error.message, param="messages") from error
+        self._check_length([segment.text for segment in segments], "messages")
         tokens = make_tokens()
         for segment in segments:
             tokens += self._vocabulary.tokenize(segment.text, parse_special=True)
         return self._with_bos(tokens)
+
+    def _check_length(self, texts: Sequence[str], param: str) -> None:
+        n_prompt = count_excess(texts, self._count, self._n_ctx)
+        if n_prompt is not None:
+            raise ContextLengthExceeded(
+                n_prompt=n_prompt, n_ctx=self._n_ctx, param=param, is_estimate=True
+            )
+
+    def _count(self, text: str) -> int:
+        return len(self._vocabulary.tokenize(text, parse_special=True))
 
     def _with_bos(self, tokens: Tokens) -> Tokens:
         """Put the model's first token in front, unless a template did."""
@@ -203,6 +217,11 @@ class Intake:
 
     def _tokenize_input(self, index: int, item: str | tuple[int, ...]) -> Tokens:
         if isinstance(item, str):
+            n_tokens = count_excess([item], self._count, self._n_ctx)
+            if n_tokens is not None:
+                raise EmbeddingInputTooLong(
+                    index=index, n_tokens=n_tokens, n_ctx=self._n_ctx, is_estimate=True
+                )
             tokens = self._vocabulary.tokenize(item, add_special=True)
         else:
             for token in item:

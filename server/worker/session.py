@@ -37,6 +37,7 @@ from server.ipc.messages import (
     decode_command,
     encode_message,
 )
+from server.seal.layers import Layers
 from server.worker.bindings import NativeLog, load_bindings
 from server.worker.embedding import EmbeddingLoop, EmbedJob
 from server.worker.inbox import Ask, Forget, Quit, Submit
@@ -60,10 +61,12 @@ class Session:
     Args:
         channel: The worker's end of the socket pair.
         verbose: Pass all of llama.cpp's log on to standard error.
+        seal: What holds in this process, for the greeting.
     """
 
-    def __init__(self, channel: socket.socket, *, verbose: bool) -> None:
+    def __init__(self, channel: socket.socket, *, verbose: bool, seal: Layers) -> None:
         self._channel = channel
+        self._seal = seal
         self._verbose = verbose
         self._send_lock = threading.Lock()
         self._loads: queue.SimpleQueue[Load | None] = queue.SimpleQueue()
@@ -78,7 +81,7 @@ class Session:
         log = NativeLog(llama, verbose=self._verbose)
         engine = f"llama.cpp {llama.llama_version().decode()}"
         threading.Thread(target=self._read, name="commands", daemon=True).start()
-        self.send(Hello(PROTOCOL, os.getpid(), engine))
+        self.send(Hello(PROTOCOL, os.getpid(), engine, self._seal))
         load = self._loads.get()
         if load is None:
             return

@@ -1,3 +1,5 @@
+import asyncio
+import threading
 from contextlib import suppress
 
 import pytest
@@ -8,9 +10,12 @@ from server.core.errors import InvalidRequest
 from server.dialects.json_body import (
     MAX_DEPTH,
     MAX_PATH_CHARS,
+    MAX_VALUES,
+    THREAD_BYTES,
     parse_body,
     parse_json,
     path_text,
+    read_body,
 )
 from server.dialects.openai.wire import ChatRequest
 
@@ -164,3 +169,40 @@ def test_a_path_is_written_as_clients_write_it_and_is_cut():
 def test_any_bytes_are_json_or_refused(body):
     with suppress(InvalidRequest):
         parse_json(body)
+
+
+def test_the_depth_can_be_set_for_a_server():
+    body = b'{"model": "m", "messages": [], "tools": [[[[1]]]]}'
+    parse_body(ChatRequest, body, max_depth=6)
+    with pytest.raises(InvalidRequest, match="nested deeper than 4 levels"):
+        parse_body(ChatRequest, body, max_depth=4)
+
+
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b"1,"])
+def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(unit):
+    body = b"[" + unit * MAX_VALUES + b"1]"
+    with pytest.raises(InvalidRequest, match="more than 4194304 values"):
+        parse_json(body)
+
+
+def test_a_long_text_is_no_body_of_many_values():
+    text = "word, " * (MAX_VALUES // 4)
+    assert len(text) > MAX_VALUES
+    assert [text] == parse_json(b'["' + text.encode() + b'"]')
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_large_body_is_read_in_a_thread(is_large, monkeypatch):
+    threads = []
+
+    class Noted(ChatRequest):
+        @classmethod
+        def model_validate(cls, document):
+            threads.append(threading.current_thread())
+            return super().model_validate(document)
+
+    content = "x" * (THREAD_BYTES if is_large else 9)
+    body = f'{{"model": "m", "messages": [{{"role": "{content}"}}]}}'.encode()
+    wire = asyncio.run(read_body(Noted, body))
+    assert content == wire.messages[0].role
+    assert is_large == (threads[0] is not threading.main_thread())

@@ -58,6 +58,7 @@ def test_llama_cpps_own_reason_reaches_the_client(broken_server, model):
     assert f"/acme/broken/{model}.gguf cannot be loaded" in error["message"]
     assert MEANING[model][0] in error["message"]
     assert 1 == len(broken_server.workers())
+    assert f"{model} is not loaded: {error['message']}" in broken_server.log
 
 
 def test_a_crash_while_loading_names_the_file(broken_server):

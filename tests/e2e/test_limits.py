@@ -1,6 +1,7 @@
 """Context lengths and token limits: counted truly, never cut in silence."""
 
 import re
+import time
 
 import pytest
 
@@ -53,6 +54,19 @@ def test_a_prompt_longer_than_the_context_is_refused_before_any_header(
     assert int(n_prompt) >= 200
     if isinstance(prompt.get("prompt"), list):
         assert 500 == int(n_prompt)
+
+
+@pytest.mark.parametrize("text", ["word " * 2_000_000, "a" * 10_000_000])
+def test_a_prompt_of_megabytes_is_refused_in_no_time(small_server, text):
+    begin_s = time.monotonic()
+    answer = small_server.post("/v1/completions", model="tiny-llama", prompt=text)
+    took_s = time.monotonic() - begin_s
+    assert (400, "context_length_exceeded") == (
+        answer.status_code,
+        answer.json()["error"]["code"],
+    )
+    assert "tokens or more, but" in answer.json()["error"]["message"]
+    assert took_s < 10  # all of it would take minutes, or an hour
 
 
 def test_one_prompt_of_several_that_is_too_long_refuses_them_all(small_server):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.make_model import write_model
+from server.seal.level import Level
 from tests.e2e.server_process import run_serve
 
 
@@ -37,10 +38,12 @@ def test_the_banner_says_where_what_and_what_to_try(start_server, models):
     lines = server.banner.splitlines()
     assert [
         f"Cloister listens on {server.url}  (OpenAI API at {server.url}/v1)",
+        "Access: open to every program that can reach it; see cloister token",
+        f"Offline seal: {Level.OFF.meaning}",
         f"Models in {models}",
         "  tiny-llama  (llm, F32, 0.00 GiB)",
         "Try:",
-    ] == lines[:4]
+    ] == lines[:6]
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
 
 

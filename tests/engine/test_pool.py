@@ -30,8 +30,8 @@ def spawned(monkeypatch):
     processes = []
     original = WorkerProcess.spawn
 
-    async def spawn():
-        processes.append(await original())
+    async def spawn(sealing):
+        processes.append(await original(sealing))
         return processes[-1]
 
     monkeypatch.setattr(pool_module.WorkerProcess, "spawn", spawn)

@@ -18,9 +18,11 @@ from server.core.errors import (
 )
 from server.core.events import Started, TextDelta
 from server.core.requests import Embed
+from server.engine.child import Sealing
 from server.engine.process import WorkerProcess
 from server.ipc.framing import encode_frame
 from server.ipc.messages import Load
+from server.seal.level import Level
 from tests.engine.conftest import (
     ask,
     collect,
@@ -226,6 +228,58 @@ async def test_a_worker_inherits_no_other_descriptor(spawn, tmp_path):
         folder = f"/proc/{process.pid}/fd"
         links = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}  # noqa: PTH115, PTH208
     assert not any("open" in link for link in links)
+
+
+async def test_a_sealed_worker_serves_its_model_and_no_other(models_dir):
+    load = describe(models_dir)
+    process = await WorkerProcess.spawn(Sealing("best", load.paths))
+    loaded = await process.load(load, lambda _done: None)
+    assert 512 == loaded.n_ctx
+    assert process.seal.level is not Level.OFF
+    await process.stop()
+    if process.seal.landlock_abi:
+        other = await WorkerProcess.spawn(Sealing("best", ()))
+        with pytest.raises((ModelLoadFailed, ReportedError)):
+            await other.load(load, lambda _done: None)
+        other.kill()
+        await other.gone.wait()
+
+
+FAKE_WORKER = """#!{python}
+import socket, sys
+sys.path.insert(0, {root!r})
+from server.ipc.framing import encode_frame
+from server.ipc.messages import PROTOCOL, Hello, encode_message
+from server.seal.attempts import Attempt
+channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
+for report in (
+    Hello(PROTOCOL, 1, "none"),
+    Attempt("connect", "socket.connect", "192.0.2.1:80", "evil", 7, process="server"),
+):
+    channel.sendall(encode_frame(encode_message(report)))
+channel.recv(1)
+"""
+
+
+async def test_what_the_seal_of_a_worker_blocked_is_told_under_its_name(
+    monkeypatch, tmp_path
+):
+    program = tmp_path / "worker"
+    program.write_text(FAKE_WORKER.format(python=sys.executable, root=str(ROOT)))
+    program.chmod(0o700)
+    monkeypatch.setattr("server.engine.process.sys.executable", str(program))
+    told = []
+    process = await WorkerProcess.spawn(Sealing("off", (), told.append))
+    await wait_until(lambda: told)
+    process.kill()
+    await process.gone.wait()
+    (attempt,) = told
+    assert f"worker {process.pid}" == attempt.process
+    assert ("evil", 7, "192.0.2.1:80") == (
+        attempt.module,
+        attempt.line,
+        attempt.address,
+    )
 
 
 async def test_a_refused_file_says_why_and_the_worker_is_gone(spawn, models_dir):

@@ -10,7 +10,7 @@ from scripts.novice.held_out import make_tasks, normalise, reserved_questions
 from scripts.novice.judge import PASS_MARKS
 from scripts.novice.words import is_held_out_pair, is_held_out_word
 
-_SUM = re.compile(r"^(\d+) \+ (\d+) = (\d+)$")
+_SUM = re.compile(r"^(\d+) \+ (\d+) = (?:(\d+) \+ (\d+) = )?(\d+)$")
 
 
 def test_same_seed_gives_the_same_dialogues() -> None:
@@ -46,8 +46,10 @@ def test_training_sums_are_right_and_of_pairs_not_held_out() -> None:
         for turn in dialogue.turns:
             match = _SUM.match(turn["content"])
             if match and turn["role"] == "assistant":
-                a, b, total = map(int, match.groups())
+                a, b, tens, ones, total = (int(n or 0) for n in match.groups())
                 assert a + b == total
+                assert (match[3] is None) == (a < 10 and b < 10)
+                assert match[3] is None or (tens + ones, tens % 10) == (total, 0)
                 assert not is_held_out_pair(a, b)
                 found += 1
     assert found > 300
@@ -71,7 +73,7 @@ def test_evaluated_calls_have_words_that_training_cannot_draw() -> None:
     tasks = [task for task in make_tasks() if task.category == "calls"]
     assert 100 == len(tasks)
     for task in tasks:
-        words = re.findall(r"[a-z]+", json.dumps(task.expected).lower())
+        words = re.findall(r"[A-Z]?[a-z]+", json.dumps(task.expected))
         assert any(map(is_held_out_word, words))
         for value in task.expected["arguments"].values():
             assert value in task.dialogue.user_texts()[-1]

@@ -84,6 +84,12 @@ def test_a_checkpoint_of_another_shape_is_refused(
     assert 1 == load_model(tmp_path / "checkpoint.pt").shape.n_layer
 
 
+def test_a_run_can_be_shortened_under_way() -> None:
+    plan = Plan(steps=100, shortened=(40, 60))
+    shares = [plan.progress(step, 0.0) for step in (0, 39, 40, 60, 70)]
+    assert [0.0, 0.39, 40 / 60, 1.0, 1.0] == shares
+
+
 def test_rate_rises_and_falls() -> None:
     rates = [rate_at(i / 100) for i in range(101)]
     assert 1.0 == pytest.approx(rates[2])

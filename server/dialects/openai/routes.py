@@ -11,8 +11,9 @@ from starlette.responses import Response
 from server.core.errors import ErrorInfo, RouteNotFound
 from server.core.events import Event
 from server.core.fold import Fold
+from server.dialects.description import describe_body
 from server.dialects.feed import Feed, collect, start, until_disconnect
-from server.dialects.json_body import parse_body
+from server.dialects.json_body import MAX_DEPTH, M, read_body
 from server.dialects.openai.decode import Call, decode_chat, decode_completion
 from server.dialects.openai.encode import ChatChunks, Head, Json, encode_chat
 from server.dialects.openai.encode_lists import (
@@ -42,12 +43,19 @@ class Endpoints:
         engine: Runs the requests.
         heartbeat_s: Silence after which a stream sends a comment.
         shutdown_grace_s: How long streams may go on once the server stops.
+        max_json_depth: Levels of nesting in a request body.
     """
 
     def __init__(
-        self, engine: Engine, *, heartbeat_s: float, shutdown_grace_s: float
+        self,
+        engine: Engine,
+        *,
+        heartbeat_s: float,
+        shutdown_grace_s: float,
+        max_json_depth: int = MAX_DEPTH,
     ) -> None:
         self._engine = engine
+        self._max_json_depth = max_json_depth
         self._heartbeat_s = heartbeat_s
         self._shutdown_grace_s = shutdown_grace_s
 
@@ -63,7 +71,7 @@ class Endpoints:
 
     async def create_chat_completion(self, request: Request) -> Response:
         """Continue a conversation."""
-        wire = parse_body(ChatRequest, await request.body())
+        wire = await self._read(ChatRequest, request)
         head = _head("chatcmpl-")
         call = decode_chat(wire, request_id=head.id)
         logprobs = call.top_logprobs is not None
@@ -79,7 +87,7 @@ class Endpoints:
 
     async def create_completion(self, request: Request) -> Response:
         """Continue texts as they stand, without a chat template."""
-        wire = parse_body(CompletionRequest, await request.body())
+        wire = await self._read(CompletionRequest, request)
         head = _head("cmpl-")
         call = decode_completion(wire, request_id=head.id)
         logprobs = call.top_logprobs is not None
@@ -97,12 +105,16 @@ class Endpoints:
 
     async def create_embeddings(self, request: Request) -> Response:
         """Turn texts into vectors."""
-        wire = parse_body(EmbeddingRequest, await request.body())
+        wire = await self._read(EmbeddingRequest, request)
         call = decode_embedding(wire, request_id=_head("embd-").id)
         answer = await until_disconnect(
             request.receive, self._engine.embed(call.request)
         )
         return _json(encode_embeddings(answer, base64=call.base64))
+
+    async def _read(self, model: type[M], request: Request) -> M:
+        body = await request.body()
+        return await read_body(model, body, max_depth=self._max_json_depth)
 
     async def _complete(self, request: Request, call: Call) -> tuple[Fold, ...]:
         async with self._feed(call) as feed:
@@ -154,7 +166,11 @@ class _ChunkFrames:
 
 
 def build_router(
-    engine: Engine, *, heartbeat_s: float, shutdown_grace_s: float
+    engine: Engine,
+    *,
+    heartbeat_s: float,
+    shutdown_grace_s: float,
+    max_json_depth: int = MAX_DEPTH,
 ) -> APIRouter:
     """Build the routes under `/v1`.
 
@@ -162,21 +178,27 @@ def build_router(
         engine: Runs the requests.
         heartbeat_s: Silence after which a stream sends a comment.
         shutdown_grace_s: How long streams may go on once the server stops.
+        max_json_depth: Levels of nesting in a request body.
     """
     endpoints = Endpoints(
-        engine, heartbeat_s=heartbeat_s, shutdown_grace_s=shutdown_grace_s
+        engine,
+        heartbeat_s=heartbeat_s,
+        shutdown_grace_s=shutdown_grace_s,
+        max_json_depth=max_json_depth,
     )
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     router.add_api_route("/models", endpoints.list_models, methods=["GET"])
     router.add_api_route(
         "/models/{model_id:path}", endpoints.retrieve_model, methods=["GET"]
     )
-    for path, handler in (
-        ("/chat/completions", endpoints.create_chat_completion),
-        ("/completions", endpoints.create_completion),
-        ("/embeddings", endpoints.create_embeddings),
+    for path, handler, wire in (
+        ("/chat/completions", endpoints.create_chat_completion, ChatRequest),
+        ("/completions", endpoints.create_completion, CompletionRequest),
+        ("/embeddings", endpoints.create_embeddings, EmbeddingRequest),
     ):
-        router.add_api_route(path, handler, methods=["POST"])
+        router.add_api_route(
+            path, handler, methods=["POST"], openapi_extra=describe_body(wire)
+        )
     return router
 
 

@@ -251,7 +251,8 @@ def test_the_client_finds_models_by_any_name(client_of, name):
     ],
 )
 def test_a_model_id_may_be_raw_or_percent_encoded(serve, path):
-    request = f"GET /v1/models/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    lines = (f"GET /v1/models/{path} HTTP/1.1", "Host: localhost", "Connection: close")
+    request = "\r\n".join((*lines, "", ""))
     status, _, body = exchange(serve(FakeEngine()), request.encode())
     assert 200 == status
     assert json.loads(body)["id"] in {TINY.id, VARIANT.id}

@@ -1,0 +1,1 @@
+"""Endpoints of this server's own, under `/cloister`."""

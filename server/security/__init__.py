@@ -1,0 +1,1 @@
+"""Who may ask this server for what, and how much of it."""

@@ -1,0 +1,2 @@
+"use strict";
+Redoc.init("openapi.json", { disableSearch: false }, document.getElementById("page"));
