@@ -201,7 +201,7 @@ class Pool:
         if self._closing:
             raise ShuttingDown("The server is stopping. Try again once it is back.")
         instance = self._ready.get(model_id)
-        if instance is None or instance.process.gone.is_set():
+        if instance is None or instance.process.has_died():
             return None
         self._cancel_expiry(instance)
         instance.n_leases += 1

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import assert_never
 
 import msgspec
+import psutil
 
 from server.core.errors import (
     ErrorInfo,
@@ -107,6 +108,19 @@ class WorkerProcess:
         child, ours = await start_child(sealing)
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(child, reader, writer, sealing.on_blocked)
+
+    def has_died(self) -> bool:
+        """Tell whether the child is dead, even if its end was not noticed yet.
+
+        A request that comes right after a crash is thus not sent to a corpse.
+        The end can be waited for only when the last of its threads has ended.
+        """
+        if self.gone.is_set() or self._child.returncode is not None:
+            return True
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 
 import pytest
 
@@ -80,6 +81,20 @@ async def test_a_crash_ends_one_stream_and_the_next_request_loads_afresh(
         await wait_until(lambda: () == pool.instances("tiny-llama"))
         assert text_of(await generate(pool, llama, ask("next")))
         assert 3 == len(spawned)
+
+
+async def test_a_request_right_after_a_crash_finds_a_fresh_worker(catalog, spawned):
+    """The worker is dead, and the event loop had no moment to notice."""
+    model = catalog.find("tiny-llama")
+    async with open_pool() as pool:
+        await generate(pool, model, ask("a"))
+        process = pool.processes()["tiny-llama"]
+        os.kill(process.pid, signal.SIGKILL)
+        while is_alive(process.pid):
+            time.sleep(0.001)  # noqa: ASYNC251 - the loop must not run meanwhile
+        assert not process.gone.is_set()
+        assert text_of(await generate(pool, model, ask("b")))
+        assert 2 == len(spawned)
 
 
 async def test_a_refused_model_costs_one_process_and_can_be_tried_again(

@@ -267,7 +267,7 @@ async def test_what_the_seal_of_a_worker_blocked_is_told_under_its_name(
     program = tmp_path / "worker"
     program.write_text(FAKE_WORKER.format(python=sys.executable, root=str(ROOT)))
     program.chmod(0o700)
-    monkeypatch.setattr("server.engine.process.sys.executable", str(program))
+    monkeypatch.setattr("server.engine.child.sys.executable", str(program))
     told = []
     process = await WorkerProcess.spawn(Sealing("off", (), told.append))
     await wait_until(lambda: told)
