@@ -38,7 +38,7 @@ from server.logs import tag_request
 from server.seal.apply import Seal, make_open
 from server.security.body import BodyLimit
 from server.security.middleware import Gate, Guard
-from server.security.permissions import is_public
+from server.security.permissions import find_rule, is_public
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 HEARTBEAT_S = 10.0
@@ -203,12 +203,12 @@ def _log_request(scope: Scope, status: int, took_s: float) -> None:
     method, path = scope["method"], scope["path"]
     level = logging.DEBUG if is_public(method, path) else logging.INFO
     caller = scope["state"].get("caller")
-    route = scope.get("route")
+    rule = find_rule(method, path)
     _log.log(
         level,
         "%s %s %d in %.3f s for %s",
-        method if route else "a request",
-        getattr(route, "path", "outside all routes"),
+        method if rule else "a request",
+        rule[0] if rule else "outside all routes",
         status,
         took_s,
         caller.name if caller else "nobody",

@@ -59,9 +59,9 @@ def find_rule(method: str, path: str) -> tuple[str, Permission | None] | None:
         The template and the permission; None if there is no rule.
     """
     wanted = "GET" if method == "HEAD" else method
-    for rule_method, template, permission in _COMPILED:
-        if rule_method == wanted and template.fullmatch(path):
-            return template.pattern, permission
+    for rule_method, template, pattern, permission in _COMPILED:
+        if rule_method == wanted and pattern.fullmatch(path):
+            return template, permission
     return None
 
 
@@ -86,5 +86,6 @@ def _compile(template: str) -> re.Pattern[str]:
 
 
 _COMPILED = tuple(
-    (method, _compile(template), permission) for method, template, permission in RULES
+    (method, template, _compile(template), permission)
+    for method, template, permission in RULES
 )

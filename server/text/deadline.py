@@ -4,12 +4,14 @@ A signal reaches the main thread only, so a timer thread raises an exception
 inside the running thread instead (`PyThreadState_SetAsyncExc`). It lands
 between two bytecodes at any place, hence three rules:
 
-* It is raised at most once, under a lock, and never after the end was noted
-  under the same lock; the end also takes back one that has not landed yet.
-  So nothing can land once `run_limited` has returned.
-* It may land inside the bookkeeping itself. It was the only one then, so
-  there is nothing left to stop.
-* It is no `Exception`, so that no `except Exception` on the way swallows it.
+* It is raised under a lock, and never after the end was noted under the same
+  lock; the end also takes back one that has not landed yet. So nothing can
+  land once `run_limited` has returned.
+* It may land inside the bookkeeping itself, so the end is noted again until
+  that was not interrupted.
+* It may land where Python drops exceptions, in a destructor or the callback of
+  a weak reference. So it is raised again until the end is noted. It is no
+  `Exception`, so that no `except Exception` on the way swallows it.
 
 What it cannot interrupt is one long call into C; such calls must be bounded
 by the size of what they are given.
@@ -22,13 +24,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_AGAIN_S = 0.5
+"""How long after a strike the next one comes, if the code still runs."""
+
 
 class _Expired(BaseException):
     """Raised inside the thread whose time is over."""
 
 
 class _Watchdog:
-    """Raises `_Expired` in the thread that made it, unless stopped before."""
+    """Raises `_Expired` in the thread that made it, until it is stopped."""
 
     def __init__(self, limit_s: float) -> None:
         # Reentrant: the exception may land between taking the lock and the
@@ -36,8 +41,7 @@ class _Watchdog:
         self._lock = threading.RLock()
         self._is_over = False
         self._thread_id = threading.get_ident()
-        self._timer = threading.Timer(limit_s, self._expire)
-        self._timer.daemon = True
+        self._timer = self._make_timer(limit_s)
 
     def start(self) -> None:
         self._timer.start()
@@ -51,8 +55,14 @@ class _Watchdog:
     def _expire(self) -> None:
         with self._lock:
             if not self._is_over:
-                self._is_over = True
                 _set_async_exception(self._thread_id, _Expired)
+                self._timer = self._make_timer(_AGAIN_S)
+                self._timer.start()
+
+    def _make_timer(self, after_s: float) -> threading.Timer:
+        timer = threading.Timer(after_s, self._expire)
+        timer.daemon = True
+        return timer
 
 
 def run_limited(action: Callable[[], T], limit_s: float) -> T:
@@ -69,8 +79,19 @@ def run_limited(action: Callable[[], T], limit_s: float) -> T:
         finally:
             watchdog.stop()
     except _Expired:
+        _stop(watchdog)
         msg = f"not finished after {limit_s:g} s"
         raise TimeoutError(msg) from None
+
+
+def _stop(watchdog: _Watchdog) -> None:
+    """Note the end, whatever lands meanwhile."""
+    while True:
+        try:
+            watchdog.stop()
+        except _Expired:
+            continue
+        return
 
 
 def _set_async_exception(thread_id: int, kind: type[BaseException] | None) -> None:

@@ -35,6 +35,19 @@ def test_catching_exception_does_not_save_the_loop() -> None:
         run_limited(swallow, 0.05)
 
 
+def test_a_strike_that_is_lost_is_followed_by_another() -> None:
+    """As in a destructor, where Python drops whatever is raised."""
+
+    def lose_the_first() -> None:
+        with contextlib.suppress(BaseException):
+            spin(60)
+        spin(60)
+
+    with pytest.raises(TimeoutError, match=r"^not finished after 0\.05 s$"):
+        run_limited(lose_the_first, 0.05)
+    assert spin(0.8) == "done"  # and none comes after the end
+
+
 def test_an_error_of_the_code_passes() -> None:
     with pytest.raises(ZeroDivisionError):
         run_limited(lambda: 1 // 0, 5.0)
