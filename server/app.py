@@ -38,7 +38,7 @@ from server.logs import tag_request
 from server.seal.apply import Seal, make_open
 from server.security.body import BodyLimit
 from server.security.middleware import Gate, Guard
-from server.security.permissions import find_rule, is_public
+from server.security.permissions import PUBLIC, find_rule
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 HEARTBEAT_S = 10.0
@@ -201,9 +201,9 @@ async def _on_client_gone(request: Request, error: Exception) -> Response:  # no
 def _log_request(scope: Scope, status: int, took_s: float) -> None:
     """Write what an access log has, but no word that the client chose."""
     method, path = scope["method"], scope["path"]
-    level = logging.DEBUG if is_public(method, path) else logging.INFO
-    caller = scope["state"].get("caller")
     rule = find_rule(method, path)
+    level = logging.DEBUG if rule and rule[1] is PUBLIC else logging.INFO
+    caller = scope["state"].get("caller")
     _log.log(
         level,
         "%s %s %d in %.3f s for %s",

@@ -71,11 +71,6 @@ def required_permission(method: str, path: str) -> Permission | None:
     return Permission.ADMIN if rule is None else rule[1]
 
 
-def is_public(method: str, path: str) -> bool:
-    """Tell whether a request needs no token at all."""
-    return required_permission(method, path) is PUBLIC
-
-
 def _compile(template: str) -> re.Pattern[str]:
     pattern, end = "", 0
     for match in _PARAMETER.finditer(template):

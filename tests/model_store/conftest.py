@@ -11,6 +11,7 @@ import pytest
 
 from model_store.errors import BadGguf
 from model_store.gguf import parse_header
+from tests.model_store.admission_room import Room
 
 UINT32, STRING, ARRAY = 4, 8, 9
 F32, Q8_0 = 0, 8
@@ -156,3 +157,28 @@ def real_models():
     if not (folder / "stories260K.gguf").is_file():
         pytest.skip(f"no model files in {folder}: set CLOISTER_TEST_MODELS")
     return folder
+
+
+@pytest.fixture
+def room(tmp_path, place, forge):
+    return Room(tmp_path, place, forge)
+
+
+@pytest.fixture
+def store(room):
+    return room.store
+
+
+@pytest.fixture
+def usb(room):
+    return room.usb
+
+
+@pytest.fixture
+def take(room):
+    return room.take
+
+
+@pytest.fixture
+def shards(room):
+    return room.shards()

@@ -18,35 +18,10 @@ from model_store.record import (
     read_record,
     record_path,
 )
-from tests.model_store.admission_room import TARGET, Room, list_store, sha256
+from tests.model_store.admission_room import TARGET, list_store, sha256
 
 STRING = 8
 WRONG = "0" * 64
-
-
-@pytest.fixture
-def room(tmp_path, place, forge):
-    return Room(tmp_path, place, forge)
-
-
-@pytest.fixture
-def store(room):
-    return room.store
-
-
-@pytest.fixture
-def usb(room):
-    return room.usb
-
-
-@pytest.fixture
-def take(room):
-    return room.take
-
-
-@pytest.fixture
-def shards(room):
-    return room.shards()
 
 
 def test_a_file_comes_in_with_its_record_and_checksum(store, take, usb):

@@ -23,36 +23,11 @@ from model_store.record import (
     read_record,
     write_damage,
 )
-from tests.model_store.admission_room import TARGET, Room, list_store, sha256
+from tests.model_store.admission_room import TARGET, list_store, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 STRING = 8
 WRONG = "0" * 64
-
-
-@pytest.fixture
-def room(tmp_path, place, forge):
-    return Room(tmp_path, place, forge)
-
-
-@pytest.fixture
-def store(room):
-    return room.store
-
-
-@pytest.fixture
-def usb(room):
-    return room.usb
-
-
-@pytest.fixture
-def take(room):
-    return room.take
-
-
-@pytest.fixture
-def shards(room):
-    return room.shards()
 
 
 def test_a_damaged_file_is_replaced_by_a_good_one(store, take, usb):

@@ -7,7 +7,6 @@ from server.security.permissions import (
     RULES,
     Permission,
     find_rule,
-    is_public,
     required_permission,
 )
 
@@ -38,7 +37,7 @@ def test_what_no_rule_names_needs_admin(method, path):
 def test_only_health_and_greeting_are_public():
     public = [(method, path) for method, path, needed in RULES if needed is PUBLIC]
     assert [("GET", "/health"), ("GET", "/lmstudio-greeting")] == public
-    assert is_public("HEAD", "/health")
+    assert required_permission("HEAD", "/health") is PUBLIC
 
 
 @pytest.mark.parametrize(
