@@ -51,6 +51,8 @@ def write_command(record: dict[str, Any]) -> str:
     words = ["python -m scripts.novice", f"--steps {plan['steps'] or record['steps']}"]
     if plan["shortened"]:
         words.append("--shorten {}:{}".format(*plan["shortened"]))
+    if plan["refine"]:
+        words.append(f"--refine {plan['refine']}")
     words += [
         f"--seed {plan['seed']} --layers {shape['n_layer']} --width {shape['n_embd']}",
         f"--threads {plan['n_threads']} --out DIR",

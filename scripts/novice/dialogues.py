@@ -33,6 +33,9 @@ WEIGHTS: Final = {
 """How often each kind of exchange comes where no tools are on offer."""
 P_TOOLS: Final = 0.2
 """Share of dialogues with tools on offer; five of six call one."""
+REFINING_WEIGHTS: Final = {**WEIGHTS, "cloister": 22, "howto": 21}
+REFINING_P_TOOLS: Final = 0.4
+"""What the second stage draws: more of what the first one learns last."""
 P_CALL: Final = 0.84
 P_RESULT: Final = 0.25
 P_THINKS: Final = 0.22
@@ -65,6 +68,7 @@ class DialogueStream:
         self._calls, self._records, self._sums = map(
             texts.read_forms, ("calls", "records", "sums")
         )
+        self._weights, self._p_tools = WEIGHTS, P_TOOLS
         self._makers: dict[str, Callable[[], Exchange]] = {
             "identity": lambda: self._about(self.rng.choice(self._facts.identity)),
             "cloister": lambda: self._about(self._facts.cloister),
@@ -76,6 +80,18 @@ class DialogueStream:
             "talk": self._talk,
         }
 
+    def refine(self) -> None:
+        """Draw what the second stage of training reads, from now on."""
+        if self._weights is REFINING_WEIGHTS:
+            return
+        self._weights, self._p_tools = REFINING_WEIGHTS, REFINING_P_TOOLS
+        more = texts.read_refinement()
+        self._facts = self._facts.add_questions(more["cloister"]["questions"])
+        self._calls = {
+            key: (*forms, *more["calls"].get(key, ()))
+            for key, forms in self._calls.items()
+        }
+
     def __iter__(self) -> Iterator[Dialogue]:
         """Yield dialogues without end."""
         while True:
@@ -83,7 +99,7 @@ class DialogueStream:
 
     def _draw(self) -> Dialogue:
         rng = self.rng
-        if rng.random() < P_TOOLS:
+        if rng.random() < self._p_tools:
             category, turns, tools = self._draw_with_tools()
         else:
             category, turns = self._draw_exchanges()
@@ -125,7 +141,7 @@ class DialogueStream:
         return "calls", turns, described
 
     def _choose(self) -> str:
-        return self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        return self.rng.choices(list(self._weights), list(self._weights.values()))[0]
 
     def _make(self, category: str) -> Exchange:
         """Draw an exchange that the evaluation does not ask."""

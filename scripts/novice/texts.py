@@ -1,7 +1,7 @@
 """The texts that training dialogues are made of, read from `texts/*.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,11 @@ class Facts:
     identity: tuple[Fact, ...]
     cloister: Fact
     talk: tuple[Fact, ...]
+
+    def add_questions(self, questions: tuple[str, ...]) -> "Facts":
+        """Return the facts with more questions about Cloister."""
+        more = replace(self.cloister, questions=(*self.cloister.questions, *questions))
+        return replace(self, cloister=more)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,12 @@ def read_forms(section: str) -> dict[str, tuple[str, ...]]:
     """Read how tasks of a section of `forms.toml` are put into words."""
     forms: dict[str, tuple[str, ...]] = _read("forms")[section]
     return forms
+
+
+def read_refinement() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read what the second stage of training adds, by section and key."""
+    data: dict[str, dict[str, tuple[str, ...]]] = _read("refine")
+    return data
 
 
 def read_held_out() -> dict[str, dict[str, tuple[str, ...]]]:

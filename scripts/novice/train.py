@@ -30,6 +30,8 @@ from scripts.novice.model import Llama, Shape
 
 WARM_UP: Final = 0.02
 LAST_RATE: Final = 0.02
+REFINING_RATE: Final = 0.5
+"""Peak of the second stage, as a share of the first one's."""
 MATRIX_RATE: Final = 4e-3
 OTHER_RATE: Final = 4e-3
 WEIGHT_DECAY: Final = 0.05
@@ -51,11 +53,16 @@ class Plan:
     One of `minutes` (of work, over all restarts) and `steps` is given. A run
     by steps may be `shortened`: from step (first number) on it has the rates
     of a run of so many steps (second number), and ends with those.
+
+    A run by steps may go on with `refine` more steps: a second, shorter rise and
+    fall of the rates, with more of what the first stage learnt least
+    (`DialogueStream.refine`).
     """
 
     minutes: float | None = None
     steps: int | None = None
     shortened: tuple[int, int] | None = None
+    refine: int = 0
     seed: int = 1
     tokens_per_step: int = TOKENS_PER_STEP
     n_layer: int = 5
@@ -64,13 +71,34 @@ class Plan:
     checkpoint_s: float = 180.0
 
     def progress(self, step: int, elapsed_s: float) -> float:
-        """Tell what share of the run is done, 0 to 1."""
+        """Tell what share of the first stage is done, 0 to 1."""
         if self.steps is not None:
             steps = self.steps
             if self.shortened is not None and step >= self.shortened[0]:
                 steps = self.shortened[1]
             return min(step / steps, 1.0)
         return min(elapsed_s / (60.0 * (self.minutes or 1.0)), 1.0)
+
+    def refined(self, step: int) -> float:
+        """Tell what share of the second stage is done, 0 to 1."""
+        if not self.refine:
+            return 1.0
+        first = self.shortened[1] if self.shortened else self.steps or 0
+        return min(max(step - first, 0) / self.refine, 1.0)
+
+    def is_refining(self, step: int, elapsed_s: float) -> bool:
+        """Tell whether the second stage has begun."""
+        return bool(self.refine) and self.progress(step, elapsed_s) >= 1.0
+
+    def is_done(self, step: int, elapsed_s: float) -> bool:
+        """Tell whether all stages are done."""
+        return self.progress(step, elapsed_s) >= 1.0 and self.refined(step) >= 1.0
+
+    def rate(self, step: int, elapsed_s: float) -> float:
+        """Return the learning rate of a step as a share of its peak."""
+        if self.is_refining(step, elapsed_s):
+            return REFINING_RATE * rate_at(self.refined(step))
+        return rate_at(self.progress(step, elapsed_s))
 
 
 def rate_at(progress: float) -> float:
@@ -113,7 +141,9 @@ class Trainer:
     def run_step(self) -> float:
         """Take one step and return the mean loss of its learnt tokens."""
         begun = time.monotonic()
-        rate = rate_at(self.plan.progress(self.step, self.elapsed_s))
+        rate = self.plan.rate(self.step, self.elapsed_s)
+        if self.plan.is_refining(self.step, self.elapsed_s):
+            self.batches.stream.refine()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
@@ -124,7 +154,7 @@ class Trainer:
 
     def is_done(self) -> bool:
         """Tell whether the plan is fulfilled."""
-        return self.plan.progress(self.step, self.elapsed_s) >= 1.0
+        return self.plan.is_done(self.step, self.elapsed_s)
 
     def _learn(self, rectangles: list[Rectangle]) -> float:
         n_learnt = sum(each.n_learnt for each in rectangles)
@@ -273,6 +303,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="STEP:STEPS",
         help="from this step on, go on as in a run of so many steps",
     )
+    parser.add_argument(
+        "--refine",
+        type=int,
+        default=Plan.refine,
+        metavar="STEPS",
+        help="add a second stage of so many steps",
+    )
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--layers", type=int, default=Plan.n_layer)
     parser.add_argument("--width", type=int, default=Plan.n_embd)
@@ -287,12 +324,19 @@ def _read_pair(text: str) -> tuple[int, int]:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """Read the options of a plan."""
+    """Read the options of a plan.
+
+    Raises:
+        SystemExit: A second stage was asked for without `--steps`.
+    """
+    if args.refine and args.steps is None:
+        raise SystemExit("--refine needs --steps: a run by time has no second stage.")
     minutes = 85.0 if args.minutes is None and args.steps is None else args.minutes
     return Plan(
         minutes=minutes,
         steps=args.steps,
         shortened=args.shorten,
+        refine=args.refine,
         seed=args.seed,
         tokens_per_step=args.tokens_per_step,
         n_layer=args.layers,

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from server.core.requests import Sampling
+from server.core.sampling import SamplerSettings
 from server.worker.kvcache import CacheOp
 from server.worker.tokens import Tokens
 
@@ -99,7 +99,9 @@ class Backend(Protocol):
         """
         ...
 
-    def make_sampler(self, sampling: Sampling, seed: int, prompt: Tokens) -> Sampler:
+    def make_sampler(
+        self, sampling: SamplerSettings, seed: int, prompt: Tokens
+    ) -> Sampler:
         """Create a sampler that has seen a prompt."""
         ...
 

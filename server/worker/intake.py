@@ -26,6 +26,7 @@ from server.core.requests import (
     TextPrompt,
     TokenPrompt,
 )
+from server.core.sampling import settle_sampling
 from server.ipc.messages import Events, Report, RequestEvent
 from server.text.template import CHATML, ChatTemplate, TemplateError
 from server.worker.prompt_size import count_excess
@@ -119,6 +120,7 @@ class Intake:
         return Job(
             request=request,
             prompt=prompt,
+            sampling=settle_sampling(request.sampling, {}),
             seed=secrets.randbits(32) if seed is None else seed,
             arrived_s=arrived_s,
             echo_text=self._echo_text(request, prompt) if request.echo else None,

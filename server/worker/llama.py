@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.core.errors import ModelLoadFailed
-from server.core.requests import Sampling
+from server.core.sampling import SamplerSettings
 from server.ipc.messages import Load
 from server.worker.backend import CacheFull, DecodeFailed, Logits, NotNumbers, Part
 from server.worker.bindings import NativeLog
@@ -183,7 +183,7 @@ class LlamaBackend:
         return logits
 
     def make_sampler(
-        self, sampling: Sampling, seed: int, prompt: Tokens
+        self, sampling: SamplerSettings, seed: int, prompt: Tokens
     ) -> ChainSampler:
         """Create a sampler that has seen a prompt."""
         return ChainSampler(self._llama, sampling, seed=seed, prompt=prompt)

@@ -157,7 +157,7 @@ class Roster:
         if sequence.sampler is None:
             seed = (job.seed + sequence.choice) % _SEED_RANGE
             sequence.sampler = self._backend.make_sampler(
-                job.request.sampling, seed, job.prompt
+                job.sampling, seed, job.prompt
             )
         if job.started_s is None:
             job.started_s = time.monotonic()

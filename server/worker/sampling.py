@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.core.events import TokenLogprob, TopLogprob
-from server.core.requests import Sampling
+from server.core.sampling import SamplerSettings
 from server.worker.backend import Logits
 from server.worker.tokens import Tokens
 
@@ -44,7 +44,7 @@ class ChainSampler:
     def __init__(
         self,
         llama: Any,  # noqa: ANN401
-        sampling: Sampling,
+        sampling: SamplerSettings,
         *,
         seed: int,
         prompt: Tokens,
@@ -117,7 +117,7 @@ def find_candidates(logits: Logits, top_k: int) -> npt.NDArray[np.int64]:
 class Penalties:
     """Bias and penalties of one sequence, applied to few logits in place."""
 
-    def __init__(self, sampling: Sampling, prompt: Tokens) -> None:
+    def __init__(self, sampling: SamplerSettings, prompt: Tokens) -> None:
         self._bias_ids = np.array([t for t, _ in sampling.logit_bias], dtype=np.int64)
         self._bias = np.array([b for _, b in sampling.logit_bias], dtype=np.float32)
         self._repeat = sampling.repeat_penalty
@@ -179,7 +179,7 @@ def describe_token(
     )
 
 
-def _build_chain(llama: Any, sampling: Sampling, seed: int) -> Any:  # noqa: ANN401
+def _build_chain(llama: Any, sampling: SamplerSettings, seed: int) -> Any:  # noqa: ANN401
     """Build the chain; each sampler added belongs to it and is freed with it.
 
     Source: llama.h, llama_sampler_chain_add.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from server.core.events import Finished, FinishReason, TextDelta, Timings, Usage
 from server.core.requests import Generate
+from server.core.sampling import SamplerSettings
 from server.text.transcript import Transcript
 from server.worker.backend import Sampler
 from server.worker.tokens import Tokens, make_tokens
@@ -22,6 +23,7 @@ class Job:
     Args:
         request: What was asked.
         prompt: Its tokens, at least one and fewer than the context.
+        sampling: How tokens are drawn, every field settled.
         seed: Seed of the first choice; the others count up from it.
         arrived_s: Monotonic time of arrival.
         echo_text: The prompt as text, where it is to be echoed.
@@ -29,6 +31,7 @@ class Job:
 
     request: Generate
     prompt: Tokens
+    sampling: SamplerSettings
     seed: int
     arrived_s: float
     echo_text: str | None = None

@@ -103,13 +103,16 @@ def test_small_run_from_training_to_card(tmp_path: Path) -> None:
 
 
 def test_the_card_tells_the_command_that_repeats_the_run() -> None:
-    plan = {"steps": 9, "shortened": None, "seed": 3, "n_threads": 2}
+    plan = {"steps": 9, "shortened": None, "refine": 0, "seed": 3, "n_threads": 2}
     record = {"plan": plan, "shape": {"n_layer": 1, "n_embd": 64}, "steps": 9}
     rest = "--seed 3 --layers 1 --width 64 --threads 2 --out DIR"
     assert f"python -m scripts.novice --steps 9 {rest}" == card.write_command(record)
     plan["shortened"] = [5, 7]
     expected = f"python -m scripts.novice --steps 9 --shorten 5:7 {rest}"
     assert expected == card.write_command(record)
+    plan["refine"] = 4
+    expected = f"python -m scripts.novice --steps 9 --shorten 5:7 --refine 4 {rest}"
+    assert expected == card.write_command(record)
     # A run by time is repeated by the steps that it had.
-    plan.update(steps=None, shortened=None)
+    plan.update(steps=None, shortened=None, refine=0)
     assert f"python -m scripts.novice --steps 9 {rest}" == card.write_command(record)

@@ -90,6 +90,25 @@ def test_a_run_can_be_shortened_under_way() -> None:
     assert [0.0, 0.39, 40 / 60, 1.0, 1.0] == shares
 
 
+def test_a_second_stage_has_its_own_rates_and_texts() -> None:
+    plan = Plan(steps=100, shortened=(40, 60), refine=50)
+    rates = [plan.rate(step, 0.0) for step in range(110)]
+    assert not plan.is_refining(59, 0.0)
+    assert not plan.is_done(60, 0.0)
+    assert not plan.is_done(109, 0.0)
+    assert plan.is_done(110, 0.0)
+    assert rates[59] < 0.03
+    assert 0.5 == pytest.approx(rates[61])
+    assert rates[61:] == sorted(rates[61:], reverse=True)
+    assert 0.02 > rates[-1]
+    stream = DialogueStream(4)
+    before = sum(bool(d.tools) for d in islice(stream, 2000))
+    stream.refine()
+    stream.refine()
+    after = sum(bool(d.tools) for d in islice(stream, 2000))
+    assert 1.7 < after / before < 2.4
+
+
 def test_rate_rises_and_falls() -> None:
     rates = [rate_at(i / 100) for i in range(101)]
     assert 1.0 == pytest.approx(rates[2])

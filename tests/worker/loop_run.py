@@ -15,6 +15,7 @@ from server.core.events import (
     TextDelta,
 )
 from server.core.requests import Generate, Sampling, TokenPrompt
+from server.core.sampling import SamplerSettings
 from server.ipc.messages import Events, Stats
 from server.worker.inbox import Ask, Quit, Submit
 from server.worker.kvcache import KvCache
@@ -159,7 +160,8 @@ def make_job(  # every option of a request that the loop looks at
         sampling=Sampling(seed=seed),
     )
     text = b"".join(map(piece, prompt)).decode("utf-8", "replace") if echo else None
-    return Job(request, make_tokens(list(prompt)), seed, 0.0, text)
+    settings = SamplerSettings()
+    return Job(request, make_tokens(list(prompt)), settings, seed, 0.0, text)
 
 
 def run_loop(  # the sizes of a loop and its script

@@ -8,6 +8,7 @@ import numpy as np
 
 from server.core.events import Failed, Finished, TextDelta
 from server.core.requests import Generate, Sampling, TokenPrompt
+from server.core.sampling import settle_sampling
 from server.worker.inbox import Ask, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.llama import PROMPT_LOGPROB_ROWS
@@ -83,9 +84,7 @@ class Engine:
     def run(self, *requests):
         """Run requests at once; return the events of each by its id."""
         for request in requests:
-            self.loop.inbox.put(
-                Submit(Job(request, make_tokens(list(request.prompt.tokens)), 1, 0.0))
-            )
+            self.loop.inbox.put(Submit(_make_job(request)))
         events = {request.id: [] for request in requests}
         n_open = len(requests)
         while n_open:
@@ -103,6 +102,11 @@ class Engine:
         self.loop.inbox.put(Quit())
         self._thread.join(30)
         assert not self._thread.is_alive()
+
+
+def _make_job(request):
+    settings = settle_sampling(request.sampling, {})
+    return Job(request, make_tokens(list(request.prompt.tokens)), settings, 1, 0.0)
 
 
 def ask(name, prompt, *, n=1, max_tokens=24, **options):

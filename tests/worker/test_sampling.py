@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.core.requests import Sampling
+from server.core.sampling import SamplerSettings
 from server.worker.sampling import (
     REPEAT_LAST_N,
     Penalties,
@@ -50,7 +50,7 @@ def reference(logits, sampling, prompt, generated):
 def test_bias_and_penalties_equal_a_plain_reference(  # noqa: PLR0917
     logits, prompt, generated, repeat, presence, frequency, bias
 ):
-    sampling = Sampling(
+    sampling = SamplerSettings(
         repeat_penalty=repeat,
         presence_penalty=presence,
         frequency_penalty=frequency,
@@ -66,7 +66,9 @@ def test_bias_and_penalties_equal_a_plain_reference(  # noqa: PLR0917
 
 
 def test_the_prompt_counts_for_repeat_but_not_for_presence_and_frequency():
-    sampling = Sampling(repeat_penalty=2.0, presence_penalty=1.0, frequency_penalty=0.5)
+    sampling = SamplerSettings(
+        repeat_penalty=2.0, presence_penalty=1.0, frequency_penalty=0.5
+    )
     penalties = Penalties(sampling, make_tokens([3, 3]))
     penalties.accept(4)
     penalties.accept(4)
@@ -76,7 +78,7 @@ def test_the_prompt_counts_for_repeat_but_not_for_presence_and_frequency():
 
 
 def test_a_repeated_token_gets_less_likely_whatever_its_sign():
-    penalties = Penalties(Sampling(repeat_penalty=2.0), make_tokens([0, 1]))
+    penalties = Penalties(SamplerSettings(repeat_penalty=2.0), make_tokens([0, 1]))
     logits = np.array([4.0, -4.0, 1.0], dtype=np.float32)
     penalties.apply(logits)
     assert [2.0, -8.0, 1.0] == logits.tolist()
@@ -84,14 +86,14 @@ def test_a_repeated_token_gets_less_likely_whatever_its_sign():
 
 def test_the_repeat_penalty_forgets_what_is_long_past():
     prompt = [1] + [2] * REPEAT_LAST_N
-    penalties = Penalties(Sampling(repeat_penalty=2.0), make_tokens(prompt))
+    penalties = Penalties(SamplerSettings(repeat_penalty=2.0), make_tokens(prompt))
     logits = np.full(3, 4.0, dtype=np.float32)
     penalties.apply(logits)
     assert [4.0, 4.0, 2.0] == logits.tolist()
 
 
 def test_nothing_changes_where_everything_is_off():
-    penalties = Penalties(Sampling(repeat_penalty=1.0), make_tokens([1, 2]))
+    penalties = Penalties(SamplerSettings(repeat_penalty=1.0), make_tokens([1, 2]))
     penalties.accept(1)
     logits = np.arange(4, dtype=np.float32)
     penalties.apply(logits)
@@ -144,7 +146,7 @@ def test_a_wide_vocabulary_leaves_few_candidates():
 
 def draw(engine, n=40, **options):
     """Draw from one fixed row of real logits again and again."""
-    sampling = Sampling(**{"repeat_penalty": 1.0} | options)
+    sampling = SamplerSettings(**{"repeat_penalty": 1.0} | options)
     backend = engine.backend
     row, fresh = engine.row, engine.fresh
     seed = sampling.seed or 0
