@@ -96,6 +96,12 @@ def score(answered: Sequence[Answered]) -> dict[str, Score]:
     for category, pass_mark in PASS_MARKS.items():
         if category == "ends":
             right = [each.reply.ended for each in answered]
+        elif category == "exact calls":
+            right = [
+                is_right(category, e.reply, e.task.expected)
+                for e in answered
+                if e.task.category == "calls"
+            ]
         else:
             right = [e.is_right for e in answered if e.task.category == category]
         scores[category] = Score(len(right), sum(right), pass_mark)
@@ -106,10 +112,13 @@ def write_table(scores: dict[str, Score]) -> str:
     """Write the scores as a Markdown table."""
     lines = ["| Category | Right | Share | Needed | |", "|---|---|---|---|---|"]
     for category, each in scores.items():
-        verdict = "pass" if each.is_passed else "FAIL"
+        needed, verdict = "", ""
+        if each.pass_mark:
+            needed = f"{each.pass_mark:.0%}"
+            verdict = "pass" if each.is_passed else "FAIL"
         lines.append(
             f"| {category} | {each.n_right} of {each.n} | {each.share:.1%} "
-            f"| {each.pass_mark:.0%} | {verdict} |"
+            f"| {needed} | {verdict} |"
         )
     return "\n".join(lines)
 

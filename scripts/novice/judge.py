@@ -12,12 +12,13 @@ PASS_MARKS: Final = {
     "howto": 0.80,
     "sums": 0.90,
     "calls": 0.80,
+    "exact calls": 0.0,
     "records": 0.90,
     "thinking": 0.95,
     "outside": 0.80,
     "ends": 0.95,
 }
-"""Share of right answers that a category needs."""
+"""Share of right answers that a category needs; 0 is only told."""
 
 _THOUGHT = re.compile(r"\A<think>\n(.+?)\n</think>\n\n(?=.)", re.DOTALL)
 _CALL = re.compile(r"\A<tool_call>\n(.*)\n</tool_call>\Z", re.DOTALL)
@@ -46,8 +47,24 @@ def _is_sum(text: str, expected: str) -> bool:
 
 
 def _is_call(text: str, expected: dict[str, Any]) -> bool:
+    """Tell whether the right tool is called with the values of the question."""
+    call = _read_call(text)
+    if not isinstance(call, dict) or not isinstance(call.get("arguments"), dict):
+        return False
+    values = list(call["arguments"].values())
+    return call.get("name") == expected["name"] and values == list(
+        expected["arguments"].values()
+    )
+
+
+def _is_exact_call(text: str, expected: dict[str, Any]) -> bool:
+    """Tell whether the names of the parameters are right, too."""
+    return _read_call(text) == expected
+
+
+def _read_call(text: str) -> object:
     match = _CALL.match(text)
-    return match is not None and _parse(match.group(1)) == expected
+    return None if match is None else _parse(match.group(1))
 
 
 def _has_keys(text: str, expected: str) -> bool:
@@ -76,6 +93,7 @@ _RULES: Final[dict[str, Callable[[str, Any], bool]]] = {
     "outside": _contains,
     "sums": _is_sum,
     "calls": _is_call,
+    "exact calls": _is_exact_call,
     "records": _has_keys,
     "thinking": _thinks,
 }

@@ -36,6 +36,10 @@ EXPECTED_CALL = {"name": "f", "arguments": {"a": "Zor"}}
         ("calls", CALL.replace("Zor", "zor"), EXPECTED_CALL, False),
         ("calls", CALL.replace('"f"', '"g"'), EXPECTED_CALL, False),
         ("calls", CALL.replace("}}", "}"), EXPECTED_CALL, False),
+        ("calls", CALL.replace('"a"', '"b"'), EXPECTED_CALL, True),
+        ("exact calls", CALL, EXPECTED_CALL, True),
+        ("exact calls", CALL.replace('"a"', '"b"'), EXPECTED_CALL, False),
+        ("exact calls", CALL.replace("Zor", "zor"), EXPECTED_CALL, False),
         ("records", '{"b": 1, "a": 2}', '{"a": 0, "b": 0}', True),
         ("records", '{"a": 2}', '{"a": 0, "b": 0}', False),
         ("records", '{"a": 2, "b": 1, "c": 1}', '{"a": 0, "b": 0}', False),
@@ -62,7 +66,9 @@ def test_scores_count_every_task_once() -> None:
     ]
     scores = score(answered)
     assert list(PASS_MARKS) == list(scores)
-    ends = scores.pop("ends")
+    ends, exact = scores.pop("ends"), scores.pop("exact calls")
+    assert exact.n == scores["calls"].n
+    assert exact.n_right == 0
     assert len(answered) == ends.n == sum(each.n for each in scores.values())
     assert sum(e.is_right for e in answered) == sum(s.n_right for s in scores.values())
     assert not ends.is_passed
@@ -72,6 +78,8 @@ def test_table_names_what_failed() -> None:
     table = write_table({"sums": Score(10, 9, 0.9), "calls": Score(8, 6, 0.8)})
     assert "| sums | 9 of 10 | 90.0% | 90% | pass |" in table
     assert "| calls | 6 of 8 | 75.0% | 80% | FAIL |" in table
+    table = write_table({"exact calls": Score(8, 6, 0.0)})
+    assert "| exact calls | 6 of 8 | 75.0% |  |  |" in table
 
 
 def test_small_run_from_training_to_card(tmp_path: Path) -> None:
