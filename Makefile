@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
+CLIENTS = .venv-clients
 # Written by scripts/install.py when everything is in place and proven.
 STAMP = $(VENV)/cloister-install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install run sideload test check fix bench sbom clean
+.PHONY: help install run sideload test test-clients check fix bench sbom clean
 
 help: ## List the targets
 	@echo 'Cloister: an offline-first local inference server on llama.cpp'
 	@echo
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
-	  while IFS='|' read -r target text; do printf '%-16s%s\n' "$$target" "$$text"; done
+	  while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
 	@echo
 	@echo 'Options: ARGS="..." for run, test and bench; PYTHON=python3.12 for install.'
 
@@ -33,6 +34,17 @@ sideload: $(STAMP) ## Take a model into the store: MODEL=path.gguf [SHA256=...] 
 test: $(STAMP) ## Run the tests, e.g. make test ARGS="-k config"
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-clients: $(STAMP) $(CLIENTS)/ready ## Try the clients that people use against a real server
+	@CLOISTER=$(CURDIR)/$(BIN)/cloister $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini --confcutdir tests/clients -p no:cacheprovider tests/clients $(ARGS)
+
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/package.json
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	@if command -v npm >/dev/null; then \
+	  cp tests/clients/package.json $(CLIENTS)/ && \
+	  npm install --prefix $(CLIENTS) --no-audit --no-fund --silent; fi
+	@touch $@
+
 check: $(STAMP) ## Check style, types and the layers of the code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -50,6 +62,6 @@ sbom: $(STAMP) ## Write the bill of materials (CycloneDX) to build/cloister.cdx.
 	@$(BIN)/python scripts/sbom.py $(ARGS)
 
 clean: ## Remove .venv and all caches in the checkout (not the wheel cache)
-	rm -rf $(VENV) .install.lock dist build .coverage htmlcov .hypothesis \
+	rm -rf $(VENV) $(CLIENTS) .install.lock dist build .coverage htmlcov .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find server model_store scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

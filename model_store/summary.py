@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from model_store.errors import BadGguf
 from model_store.ggml_types import FILE_TYPE_GUESSED, FILE_TYPES, GGML_TYPES
-from model_store.gguf import GgufHeader, Skipped
+from model_store.gguf import GgufHeader, Scalar, Skipped
 from model_store.names import quoted
 
 MAX_LAYERS: Final = 512
@@ -74,6 +74,7 @@ _RECURRENT: Final = frozenset(
 )
 
 
+_SAMPLING = "general.sampling."  # Source: gguf, constants.py, Keys.General
 _POSITIONS = "position_embd.weight"  # Source: gguf, MODEL_TENSOR.POS_EMBD
 
 
@@ -113,7 +114,8 @@ class GgufSummary(Struct, frozen=True):
     `chat_template` is None where the file has none. `file_type` is as in the
     file, `quantization` its name or, without one, the type of most bytes.
     `tensor_bytes` is what the weights take in the files. A model with
-    learned positions has none beyond `n_ctx_train`.
+    learned positions has none beyond `n_ctx_train`. `sampling` is what the
+    file recommends, `general.sampling.*` by the key's last part, not checked.
     """
 
     architecture: str
@@ -144,6 +146,7 @@ class GgufSummary(Struct, frozen=True):
     n_expert: int
     n_expert_used: int
     has_learned_positions: bool
+    sampling: dict[str, Scalar] = {}
 
     @property
     def has_chat_template(self) -> bool:
@@ -225,6 +228,7 @@ def summarize(header: GgufHeader) -> GgufSummary:
         has_learned_positions=any(
             tensor.name == _POSITIONS for tensor in header.tensors
         ),
+        sampling=keys.below(_SAMPLING),
     )
 
 
@@ -301,6 +305,14 @@ class _Keys:
             state = "missing" if value is None else "0"
             raise self.bad(f"{quoted(f'{self.architecture}.{key}')} is {state}")
         return value
+
+    def below(self, prefix: str) -> dict[str, Scalar]:
+        """Collect texts and numbers by what follows a prefix of their key."""
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self._metadata.items()
+            if key.startswith(prefix) and isinstance(value, Scalar)
+        }
 
     def per_layer(
         self, key: str, n_layer: int, *, default: tuple[int, ...]

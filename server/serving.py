@@ -27,6 +27,7 @@ from model_store.layout import Store
 from server.app import create_app
 from server.config import Settings
 from server.core.errors import ShuttingDown
+from server.engine import models_file
 from server.engine.client import Client
 from server.engine.guard import LoadGuard
 from server.engine.memory import GIB, read_available_bytes
@@ -69,6 +70,7 @@ def serve(settings: Settings, listener: socket.socket, seal: Seal) -> int:
         guard = LoadGuard(settings.verify, Store(settings.home))
         if settings.verify == "start" and not guard.verify_all(catalog.models(), _tell):
             catalog.refresh()
+        _warn_of_models_file(settings.home / models_file.FILE_NAME, catalog)
         door = make_door(settings, listener)
         listen(listener)
     except StartError as error:
@@ -157,6 +159,12 @@ def _tell(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - for a person
 
 
+def _warn_of_models_file(path: Path, catalog: Catalog) -> None:
+    names = [name for model in catalog.entries() for name in (model.id, *model.aliases)]
+    for warning in models_file.check_models_file(path, names):
+        print(f"cloister: {warning}", file=sys.stderr)  # noqa: T201 - for a person
+
+
 def _pool_settings(settings: Settings, guard: LoadGuard, seal: Seal) -> PoolSettings:
     return PoolSettings(
         parallel=settings.parallel,
@@ -167,6 +175,7 @@ def _pool_settings(settings: Settings, guard: LoadGuard, seal: Seal) -> PoolSett
         read_available_bytes=read_available_bytes,
         memory_limit_bytes=settings.memory_limit_bytes,
         admit=guard.admit,
+        models_file=settings.home / models_file.FILE_NAME,
         seal_workers="required" if seal.level is Level.KERNEL else "best",
         on_blocked=seal.log.record,
     )

@@ -13,13 +13,30 @@ from server.core.events import (
     Failed,
     Finished,
     FinishReason,
+    ReasoningDelta,
     Started,
     TextDelta,
     Timings,
+    ToolCallArgs,
+    ToolCallEnded,
+    ToolCallStarted,
     Usage,
 )
 from server.core.models import InstanceInfo, ModelInfo, ModelType
-from server.core.requests import Embed, Generate
+from server.core.requests import (
+    ChatPrompt,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Generate,
+    Inquiry,
+    InquiryResult,
+    Prompt,
+    Rendered,
+    RenderPrompt,
+    Tokenize,
+    Tokenized,
+)
 
 TINY = ModelInfo(
     id="acme/tiny-1b",
@@ -74,6 +91,50 @@ def answer(
     )
 
 
+def call_tools(
+    *calls: tuple[str, str, Sequence[str]],
+    thought: Sequence[str] = (),
+    text: Sequence[str] = (),
+    choice: int = 0,
+    warnings: tuple[str, ...] = (),
+) -> tuple[Event, ...]:
+    """Script an answer that thinks, says something and calls tools.
+
+    Args:
+        calls: Id, name and the pieces of the arguments of each.
+        thought: Pieces of the thought.
+        text: Pieces of the text before the calls.
+        choice: The number of the choice.
+        warnings: What `Started` says.
+    """
+    events: list[Event] = [Started(TINY.id, 12, warnings)]
+    events += [ReasoningDelta(choice, piece) for piece in thought]
+    events += [TextDelta(choice, piece) for piece in text]
+    for index, (call_id, name, pieces) in enumerate(calls):
+        events.append(ToolCallStarted(choice, index, call_id, name))
+        events += [ToolCallArgs(choice, index, piece) for piece in pieces]
+        events.append(ToolCallEnded(choice, index, "".join(pieces)))
+    reason = FinishReason.TOOL_CALLS if calls else FinishReason.EOS
+    usage = Usage(prompt_tokens=12, completion_tokens=9, reasoning_tokens=len(thought))
+    return (
+        *events,
+        ChoiceFinished(choice, reason),
+        Finished(usage, Timings(0.0, 0.1, 0.2)),
+    )
+
+
+def write_prompt(prompt: Prompt) -> str:
+    """Write a prompt the way this engine reads it."""
+    if not isinstance(prompt, ChatPrompt):
+        return str(prompt)
+    lines = [f"tool {tool.name}" for tool in prompt.tools]
+    lines += [
+        f"{message.role} {''.join(text.text for text in message.content or ())}"
+        for message in prompt.messages
+    ]
+    return "\n".join(lines if prompt.continues else [*lines, "assistant "])
+
+
 class FakeEngine:
     """Implements `server.engine.api.Engine`.
 
@@ -86,6 +147,7 @@ class FakeEngine:
     Attributes:
         requests: Every generation that was started.
         embeds: Every embedding request.
+        inquiries: Every question about text.
         cancelled: Set once some work was given up before its end.
         n_running: Generators that were started and have not ended.
     """
@@ -102,6 +164,7 @@ class FakeEngine:
         self.embed_delay_s = embed_delay_s
         self.requests: list[Generate] = []
         self.embeds: list[Embed] = []
+        self.inquiries: list[Inquiry] = []
         self.started = threading.Event()
         self.cancelled = threading.Event()
         self.n_running = 0
@@ -159,3 +222,17 @@ class FakeEngine:
             vectors=b"".join(struct.pack("<2f", *row) for row in rows),
             prompt_tokens=sum(len(item) for item in request.inputs),
         )
+
+    async def inquire(self, request: Inquiry) -> InquiryResult:
+        """Answer as a model would whose tokens are bytes."""
+        self.inquiries.append(request)
+        await self.find_model(request.model)
+        match request:
+            case Tokenize(text=text):
+                data = text.encode()
+                return Tokenized(tuple(data), tuple(bytes([byte]) for byte in data))
+            case Detokenize(tokens=tokens):
+                return Detokenized(bytes(tokens).decode("utf-8", "replace"))
+            case RenderPrompt(prompt=prompt):
+                text = write_prompt(prompt)
+                return Rendered(text, len(text.encode()))

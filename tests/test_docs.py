@@ -14,8 +14,9 @@ from tests.fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "server" / "API.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "server" / "README.md").read_text(encoding="utf-8")
-TARGETS = sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE)))
+TARGETS = sorted(set(re.findall(r"^make ([\w-]+)", README, re.MULTILINE)))
 
 
 def expected_row(setting):
@@ -37,13 +38,20 @@ def list_routes(app: FastAPI):
     }
 
 
-def test_readmes_table_of_endpoints_is_the_programs():
-    documented = set(re.findall(r"^\| `(GET|POST) (\S+)` \|", README, re.MULTILINE))
+def test_the_table_of_endpoints_is_the_programs():
+    documented = set(re.findall(r"^\| `(GET|POST) (\S+)` \|", API, re.MULTILINE))
     served = {
         (method, path.replace("{model_id}", "{id}"))
         for method, path in list_routes(create_app(engine=FakeEngine()))
     }
     assert served | {("GET", "/openapi.json")} == documented
+
+
+def test_readme_names_endpoints_that_are_there():
+    named = set(re.findall(r"`(GET|POST) (/[^` ]*)`", README))
+    documented = set(re.findall(r"`(GET|POST) (/[^` ]*)`", API))
+    assert len(named) > 8
+    assert named <= documented | {("GET", "/docs"), ("GET", "/redoc")}
 
 
 def test_readme_is_short():
@@ -64,7 +72,7 @@ def test_bare_make_lists_every_target_with_a_description():
     listed = subprocess.run(
         ["make"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert targets == re.findall(r"^  make (\w+) +\S", listed, re.MULTILINE)
+    assert targets == re.findall(r"^  make ([\w-]+) +\S", listed, re.MULTILINE)
 
 
 def test_the_changelog_has_this_version_or_unreleased_changes():

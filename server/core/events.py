@@ -83,11 +83,16 @@ class Loading(Struct, frozen=True, tag="loading"):
     done: float
 
 
-class Started(Struct, frozen=True, tag="started"):
-    """The request was accepted; `instance_id` names who answers."""
+class Started(Struct, frozen=True, tag="started", omit_defaults=True):
+    """The request was accepted; `instance_id` names who answers.
+
+    `warnings` say what was asked for and will not be kept to the letter, such
+    as a keyword of a schema that was relaxed; one sentence each.
+    """
 
     instance_id: str
     prompt_tokens: int
+    warnings: tuple[str, ...] = ()
 
 
 class PromptProgress(Struct, frozen=True, tag="prompt_progress"):

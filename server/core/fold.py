@@ -66,6 +66,7 @@ class Fold:
 
     Attributes:
         instance_id: Who answers; None before `Started`.
+        warnings: What will not be kept to the letter; see `Started`.
         usage: Token counts; None before `Finished`.
         timings: Measured times; None before `Finished`.
         error: Why the generation failed; None unless it did.
@@ -74,6 +75,7 @@ class Fold:
     def __init__(self, n: int = 1) -> None:
         self._parts = tuple(_Parts() for _ in range(n))
         self.instance_id: str | None = None
+        self.warnings: tuple[str, ...] = ()
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.error: ErrorInfo | None = None
@@ -110,6 +112,7 @@ class Fold:
         match event:
             case Started():
                 self.instance_id = event.instance_id
+                self.warnings = event.warnings
             case TextDelta():
                 self._parts[event.choice].text.append(event.text)
                 self._parts[event.choice].logprobs.extend(event.logprobs)

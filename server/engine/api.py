@@ -10,7 +10,7 @@ from typing import Protocol
 
 from server.core.events import Embeddings, Event
 from server.core.models import ModelInfo
-from server.core.requests import Embed, Generate
+from server.core.requests import Embed, Generate, Inquiry, InquiryResult
 
 
 class Engine(Protocol):
@@ -38,6 +38,19 @@ class Engine(Protocol):
 
     async def embed(self, request: Embed) -> Embeddings:
         """Compute embeddings; cancelling the call cancels the work.
+
+        Raises:
+            ServerError: Any of its kinds, `ModelNotFound` among them.
+        """
+        ...
+
+    async def inquire(self, request: Inquiry) -> InquiryResult:
+        """Answer a question about text without a decode step.
+
+        The model is loaded for it if need be.
+
+        Returns:
+            The result that belongs to the kind of the request.
 
         Raises:
             ServerError: Any of its kinds, `ModelNotFound` among them.

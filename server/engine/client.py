@@ -13,7 +13,13 @@ from server.core.errors import (
 )
 from server.core.events import Embeddings, Event, Failed, Loading
 from server.core.models import ModelInfo, ModelType
-from server.core.requests import Embed, Generate
+from server.core.requests import (
+    Embed,
+    Generate,
+    Inquiry,
+    InquiryResult,
+    RenderPrompt,
+)
 from server.engine.pool import Pool
 from server.engine.queue_limit import QueueLimit
 
@@ -76,6 +82,18 @@ class Client:
         with self._queue.enter(model.id):
             async with self._pool.lease(model) as instance:
                 return await instance.process.embed(request)
+
+    async def inquire(self, request: Inquiry) -> InquiryResult:
+        """Answer a question about text; see `Engine.inquire`."""
+        model = await self._resolve(request.model)
+        if model.is_embedding and isinstance(request, RenderPrompt):
+            raise WrongModelType(
+                f"The model '{model.id}' only makes embeddings: it has no prompts. "
+                "Choose another model."
+            )
+        with self._queue.enter(model.id):
+            async with self._pool.lease(model) as instance:
+                return await instance.process.inquire(request)
 
     async def _refresh(self) -> None:
         """Look at the models directories again, away from the event loop.

@@ -37,12 +37,15 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from model_store.catalog import StoredModel
 from server.core.errors import InsufficientMemory, ServerError, ShuttingDown
 from server.core.models import InstanceInfo
 from server.engine.child import Sealing
 from server.engine.memory import Sizes, choose_sizes, measure_sequence
+from server.engine.models_file import read_defaults
 from server.engine.process import WorkerProcess
 from server.ipc.messages import Load
 from server.seal.attempts import Attempt
@@ -67,6 +70,8 @@ class PoolSettings:
         admit: Asked before each load, beside other loads; raises a
             `ServerError` where the model must not be loaded. None lets all
             through.
+        models_file: What the operator says about single models; None says
+            nothing.
         seal_workers: Whether workers must have the kernel's seal.
         on_blocked: Told of what the seal of a worker blocked.
     """
@@ -79,6 +84,7 @@ class PoolSettings:
     read_available_bytes: Callable[[], int]
     memory_limit_bytes: int | None = None
     admit: Callable[[StoredModel], Awaitable[None]] | None = None
+    models_file: Path | None = None
     seal_workers: WorkerSeal = "best"
     on_blocked: Callable[[Attempt], None] | None = None
 
@@ -265,9 +271,12 @@ class Pool:
             # Before the lock: it may read the whole file, which others need not
             # wait for.
             await self._settings.admit(model)
+        sampling = await asyncio.to_thread(
+            read_defaults, model, self._settings.models_file
+        )
         async with self._load_lock:
             sizes = await self._make_room(model)
-            load = self._describe(model, sizes)
+            load = self._describe(model, sizes, sampling)
             process = await WorkerProcess.spawn(
                 Sealing(
                     self._settings.seal_workers,
@@ -326,7 +335,9 @@ class Pool:
         taken_bytes = sum(i.size_bytes for i in self._ready.values())
         return max(0, min(available_bytes, limit_bytes - taken_bytes))
 
-    def _describe(self, model: StoredModel, sizes: Sizes) -> Load:
+    def _describe(
+        self, model: StoredModel, sizes: Sizes, sampling: dict[str, Any]
+    ) -> Load:
         token_bytes, state_bytes = measure_sequence(model.summary)
         return Load(
             instance_id=model.id,
@@ -340,6 +351,7 @@ class Pool:
             shelf_bytes=sizes.shelf_bytes,
             kv_token_bytes=token_bytes,
             kv_state_bytes=state_bytes,
+            sampling=sampling,
         )
 
     def _note_progress(self, model_id: str, done: float) -> None:

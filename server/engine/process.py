@@ -12,7 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import assert_never
+from typing import TypeVar, assert_never, get_args
 
 import msgspec
 import psutil
@@ -26,11 +26,12 @@ from server.core.errors import (
     WorkerCrashed,
 )
 from server.core.events import Embeddings, Event, Failed, Finished
-from server.core.requests import Embed, Generate
+from server.core.requests import Embed, Generate, Inquiry, InquiryResult
 from server.engine.child import Sealing, start_child
 from server.ipc.framing import FrameDecoder, FrameTooLarge, encode_frame
 from server.ipc.messages import (
     PROTOCOL,
+    Answered,
     Cancel,
     Command,
     Embedded,
@@ -44,6 +45,7 @@ from server.ipc.messages import (
     Report,
     RunEmbed,
     RunGenerate,
+    RunInquiry,
     Stats,
     Stop,
     decode_report,
@@ -61,7 +63,14 @@ STOP_S = 5.0
 _READ_BYTES = 1 << 20
 _KEPT_LINES = 20
 
-Item = Event | Embeddings
+Answer = Embeddings | InquiryResult
+"""What ends a request that reports no events."""
+
+Item = Event | Answer
+
+A = TypeVar("A", bound=Answer)
+
+_RESULTS: tuple[type[InquiryResult], ...] = get_args(InquiryResult)
 
 
 class WorkerProcess:
@@ -166,7 +175,7 @@ class WorkerProcess:
             self._send(RunGenerate(request))
             while True:
                 item = await items.get()
-                if isinstance(item, Embeddings):
+                if isinstance(item, Answer):
                     continue
                 if isinstance(item, Finished | Failed):
                     # The worker has forgotten it: nothing is left to cancel.
@@ -183,19 +192,33 @@ class WorkerProcess:
         Raises:
             ReportedError: The worker refused or failed.
         """
-        items = self._open(request.id)
+        return await self._ask(request.id, RunEmbed(request), (Embeddings,))
+
+    async def inquire(self, request: Inquiry) -> InquiryResult:
+        """Answer a question about text.
+
+        Raises:
+            ReportedError: The worker refused or failed.
+        """
+        return await self._ask(request.id, RunInquiry(request), _RESULTS)
+
+    async def _ask(
+        self, request_id: str, command: Command, kinds: tuple[type[A], ...]
+    ) -> A:
+        """Send a request and wait for its one answer, of one of these kinds."""
+        items = self._open(request_id)
         try:
-            self._send(RunEmbed(request))
+            self._send(command)
             while True:
                 item = await items.get()
-                if isinstance(item, Embeddings):
-                    self._requests.pop(request.id, None)
+                if isinstance(item, kinds):
+                    self._requests.pop(request_id, None)
                     return item
                 if isinstance(item, Failed):
-                    self._requests.pop(request.id, None)
+                    self._requests.pop(request_id, None)
                     raise ReportedError(item.error)
         finally:
-            self._abandon(request.id)
+            self._abandon(request_id)
 
     async def inspect(self) -> Stats:
         """Ask the loop for its state.
@@ -263,7 +286,7 @@ class WorkerProcess:
             case Events(items):
                 for item in items:
                     self._deliver(item.request_id, item.event)
-            case Embedded(request_id, result):
+            case Embedded(request_id, result) | Answered(request_id, result):
                 self._deliver(request_id, result)
             case LoadProgress(done):
                 self._on_progress(done)

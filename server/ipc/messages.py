@@ -6,17 +6,19 @@ after `Loaded` any number of requests run at once. A request's events come in
 the order of `server.core.events`, many requests' events in one frame.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
 from server.core.errors import ErrorInfo
 from server.core.events import Embeddings, Event
-from server.core.requests import Embed, Generate
+from server.core.requests import Embed, Generate, Inquiry, InquiryResult
 from server.seal.attempts import Attempt
 from server.seal.layers import Layers
 from server.seal.level import Level
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with every change of this file that an older peer cannot read."""
 
 
@@ -35,6 +37,8 @@ class Load(Struct, frozen=True, tag="load"):
         shelf_bytes: Memory for finished prefixes outside the KV cache.
         kv_token_bytes: What a token takes in the KV cache.
         kv_state_bytes: What a sequence takes whatever its length.
+        sampling: The model's own defaults by the names of `SamplerSettings`,
+            checked.
     """
 
     instance_id: str
@@ -48,6 +52,7 @@ class Load(Struct, frozen=True, tag="load"):
     shelf_bytes: int = 0
     kv_token_bytes: int = 0
     kv_state_bytes: int = 0
+    sampling: dict[str, Any] = {}
 
 
 class RunGenerate(Struct, frozen=True, tag="generate"):
@@ -60,6 +65,15 @@ class RunEmbed(Struct, frozen=True, tag="embed"):
     """Compute embeddings; `Embedded` or a `Failed` event follows."""
 
     request: Embed
+
+
+class RunInquiry(Struct, frozen=True, tag="inquire"):
+    """Answer a question about text; `Answered` or a `Failed` event follows.
+
+    It is answered beside the loop, at once, whatever is being generated.
+    """
+
+    request: Inquiry
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -76,7 +90,7 @@ class Stop(Struct, frozen=True, tag="stop"):
     """End the process; running requests are lost."""
 
 
-Command = Load | RunGenerate | RunEmbed | Cancel | Inspect | Stop
+Command = Load | RunGenerate | RunEmbed | RunInquiry | Cancel | Inspect | Stop
 
 
 class Hello(Struct, frozen=True, tag="hello"):
@@ -128,6 +142,13 @@ class Embedded(Struct, frozen=True, tag="embedded"):
     result: Embeddings
 
 
+class Answered(Struct, frozen=True, tag="answered"):
+    """The answer to `RunInquiry`."""
+
+    request_id: str
+    result: InquiryResult
+
+
 class Stats(Struct, frozen=True, tag="stats"):
     """The state of the loop, for tests and metrics.
 
@@ -147,7 +168,15 @@ class Stats(Struct, frozen=True, tag="stats"):
 
 
 Report = (
-    Hello | LoadProgress | Loaded | LoadFailed | Events | Embedded | Stats | Attempt
+    Hello
+    | LoadProgress
+    | Loaded
+    | LoadFailed
+    | Events
+    | Embedded
+    | Answered
+    | Stats
+    | Attempt
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -43,6 +43,13 @@ RULES: tuple[tuple[str, str, Permission | None], ...] = (
     ("POST", "/v1/chat/completions", Permission.INFER),
     ("POST", "/v1/completions", Permission.INFER),
     ("POST", "/v1/embeddings", Permission.INFER),
+    ("POST", "/v1/chat/completions/input_tokens", Permission.INFER),
+    ("POST", "/tokenize", Permission.INFER),
+    ("POST", "/v1/tokenize", Permission.INFER),
+    ("POST", "/detokenize", Permission.INFER),
+    ("POST", "/v1/detokenize", Permission.INFER),
+    ("POST", "/apply-template", Permission.INFER),
+    ("POST", "/v1/apply-template", Permission.INFER),
 )
 
 _PARAMETER = re.compile(r"\{\w+(:path)?\}")

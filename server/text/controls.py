@@ -61,6 +61,7 @@ class ControlTexts:
     """
 
     def __init__(self, texts: frozenset[str]) -> None:
+        self.texts = texts
         known = sorted(text for text in texts if len(text) > 1)
         self._pattern = _compile_pattern(known)
         folded = {text.casefold() for text in known}

@@ -52,6 +52,7 @@ class CallSyntax(Struct, frozen=True, omit_defaults=True):
             the key and the arguments are its value.
         arguments_key: JSON_CALL: the key of the arguments.
         id_key: JSON_CALL: the key of the call's id; "" where there is none.
+        is_id_first: JSON_CALL: the id stands before the name, not at the end.
         wrapper_key: JSON_CALL: the key inside of which name and arguments
             stand ("function"); "" where they stand at the top.
         name_end: Stands between the name and the arguments, or the id.
@@ -84,6 +85,7 @@ class CallSyntax(Struct, frozen=True, omit_defaults=True):
     quote: str = ""
     is_parallel: bool = True
     args_as_text: bool = False
+    is_id_first: bool = False
 
     @property
     def trigger(self) -> str:
@@ -118,6 +120,8 @@ class ChatFormat(Struct, frozen=True, omit_defaults=True):
         answer_begin, answer_end: Marks around the plain answer; mostly "".
         channels: OpenAI's harmony: thoughts, answer and calls are messages on
             channels, and `reasoning` and `calls` only describe it.
+        turn_begins: How the model's own turn begins, after a question and after
+            a result: what the prompt ends with, but for a thought it opens.
         source: "analysis", "override NAME" or "fallback".
     """
 
@@ -126,6 +130,7 @@ class ChatFormat(Struct, frozen=True, omit_defaults=True):
     answer_begin: str = ""
     answer_end: str = ""
     channels: bool = False
+    turn_begins: tuple[str, ...] = ()
     source: str = "analysis"
 
     @property

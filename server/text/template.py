@@ -11,39 +11,64 @@ shapes that real ones ask for:
 * `content` is a string; where the template does not show a string, it is a
   list of one `{"type": "text", "text": …}`. This and the next point are tried
   once, when the template is built.
-* `tools` is None; where it fails on that, `tools` is an empty list, and
-  `functions` and `datetime`, older names for such things, are strings.
+* Without tools `tools` is None; where it fails on that, `tools` is an empty
+  list, and `functions` and `datetime`, older names for such things, are strings.
 * The arguments of a tool call are a mapping if their JSON text is an object.
   Where a template uses them as text, they are this JSON text.
+* What a template wants of calls, results and thoughts is found when a
+  conversation first has them (`server.text.analysis`); what it cannot show is
+  written as text (`server.text.fallback`).
 * If the template fails and there are system messages, these are put before
-  the user message that follows, and it is tried once more.
+  the user message that follows, and it is tried once more; so it is with
+  arguments of calls that are no object.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final
 
-from jinja2 import TemplateSyntaxError
 from msgspec import Struct
+from msgspec.structs import replace
 
 from server.core.requests import ChatPrompt, Message
+from server.text.adaptation import (
+    Adaptation,
+    Form,
+    adapt_turns,
+    list_forms,
+    make_thinking_variables,
+    needs_study,
+    select_tools,
+)
+from server.text.analysis import Study, study
+from server.text.continuation import continue_turn
 from server.text.controls import NONCHARACTERS, ControlTexts, find_noncharacters
-from server.text.deadline import run_limited
+from server.text.format import ChatFormat
 from server.text.meter import RefusedError
-from server.text.sandbox import ChatEnvironment, TemplateRaisedError
+from server.text.program import (
+    MAX_OUTPUT_CHARS,
+    MAX_RENDER_S,
+    MAX_SOURCE_CHARS,
+    TemplateError,
+    TemplateProgram,
+)
 from server.text.turns import (
-    fold_system_messages,
+    complete_ids,
+    make_tool,
     make_turn,
     map_strings,
     walk_strings,
 )
 
-MAX_SOURCE_CHARS: Final = 256 * 1024
-MAX_OUTPUT_CHARS: Final = 32 * 1024 * 1024
-MAX_WORK_CHARS: Final = 256 * 1024 * 1024
-"""How much text one render may make on its way, thrown away or not."""
-MAX_RENDER_S: Final = 10.0
-MAX_REASON_CHARS: Final = 1000
+__all__ = [
+    "CHATML",
+    "MAX_OUTPUT_CHARS",
+    "MAX_RENDER_S",
+    "MAX_SOURCE_CHARS",
+    "ChatTemplate",
+    "Segment",
+    "TemplateError",
+]
 
 CHATML: Final = (
     "{% for message in messages %}"
@@ -56,20 +81,6 @@ CHATML: Final = (
 RESERVED_KWARGS: Final = frozenset(
     {"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"}
 )
-_PROBE: Final = "Cloister 7261"
-
-T = TypeVar("T")
-
-
-class TemplateError(Exception):
-    """The template cannot be used, or not for this conversation.
-
-    `message` says what happened and what to do.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 class Segment(Struct, frozen=True):
@@ -79,6 +90,21 @@ class Segment(Struct, frozen=True):
     """
 
     text: str
+
+
+class _Job(Struct, frozen=True):
+    """One conversation on its way through the template.
+
+    `study` is None where nothing in it needs one. `sentinel` is put into
+    what clients wrote; with `is_taken` they use it themselves.
+    """
+
+    prompt: ChatPrompt
+    now: datetime | None
+    add_generation_prompt: bool
+    study: Study | None
+    sentinel: str
+    is_taken: bool
 
 
 class ChatTemplate:
@@ -104,21 +130,28 @@ class ChatTemplate:
         control_texts: frozenset[str],
         limit_s: float = MAX_RENDER_S,
     ) -> None:
-        self._limit_s = limit_s
-        if len(source) > MAX_SOURCE_CHARS:
-            raise TemplateError(
-                f"The model's chat template has {len(source)} characters, more than "
-                f"the {MAX_SOURCE_CHARS} allowed. Use another file of this model."
-            )
-        self._special = {"bos_token": bos, "eos_token": eos, "tools": None}
         self._controls = ControlTexts(control_texts)
         self._reserved_characters = (
             find_noncharacters(source + bos + eos) | self._controls.noncharacters
         )
-        self._environment = ChatEnvironment(self._controls)
-        self._template = self._run(lambda: self._environment.compile_bounded(source))
-        self._wants_parts = self._wants_tools = False
-        self._run(self._adapt)
+        self._program = TemplateProgram(
+            source, bos=bos, eos=eos, controls=self._controls, limit_s=limit_s
+        )
+
+    @property
+    def source(self) -> str:
+        """The template's text."""
+        return self._program.source
+
+    @property
+    def format(self) -> ChatFormat:
+        """How the model writes calls, thoughts and answers."""
+        return self.study.chat_format
+
+    @cached_property
+    def study(self) -> Study:
+        """What is found by trying the template out, once."""
+        return study(self._program)
 
     def render(
         self,
@@ -132,7 +165,8 @@ class ChatTemplate:
         It can be called from several threads at once.
 
         Args:
-            prompt: The conversation; `template_kwargs` become variables.
+            prompt: The conversation; `template_kwargs` become variables. Where
+                it `continues`, the last message is left open at its end.
             add_generation_prompt: End with the opening of an assistant turn.
             now: What `strftime_now` tells. None leaves it undefined; templates
                 that insist on a date then fail, others put a fixed one.
@@ -142,7 +176,8 @@ class ChatTemplate:
 
         Raises:
             TemplateError: The template refuses this conversation, fails, or
-                exceeds a limit; or `template_kwargs` has a reserved name.
+                exceeds a limit; `template_kwargs` has a reserved name; or
+                there is no assistant's text to continue.
         """
         reserved = sorted(RESERVED_KWARGS & prompt.template_kwargs.keys())
         if reserved:
@@ -150,49 +185,90 @@ class ChatTemplate:
                 f"The chat template variable '{reserved[0]}' is set by the server. "
                 "Remove it from the template's extra variables."
             )
-        settings = self._make_settings(now, add_generation_prompt=add_generation_prompt)
-        return self._run(lambda: self._render_any_shape(prompt, settings))
-
-    def _render_any_shape(
-        self, prompt: ChatPrompt, settings: dict[str, Any]
-    ) -> tuple[Segment, ...]:
-        messages = prompt.messages
-        try:
-            return self._render_shape(messages, prompt.template_kwargs, settings)
-        except RefusedError:
-            raise
-        except Exception:
-            folded = fold_system_messages(messages)
-            if folded == messages:
-                raise
-        return self._render_shape(folded, prompt.template_kwargs, settings)
-
-    def _render_shape(
-        self,
-        messages: tuple[Message, ...],
-        template_kwargs: dict[str, Any],
-        settings: dict[str, Any],
-    ) -> tuple[Segment, ...]:
-        given = [template_kwargs, [make_turn(message) for message in messages]]
-        strings = list(walk_strings(given))
-        sentinel, is_taken = self._choose_sentinel(strings)
-        kwargs, turns = map_strings(
-            given, lambda text: self._protect(text, sentinel, is_taken=is_taken)
+        prompt = replace(
+            prompt,
+            messages=complete_ids(prompt.messages),
+            tools=select_tools(prompt),
         )
-        variables = {**kwargs, **settings, "messages": self._shape(turns)}
-        text = self._generate(variables, sentinel)
+        _check_continues(prompt)
+        found = self.study if needs_study(prompt) else None
+        return self._program.run(
+            lambda: self._render(prompt, found, now, add_prompt=add_generation_prompt)
+        )
+
+    def _render(
+        self,
+        prompt: ChatPrompt,
+        found: Study | None,
+        now: datetime | None,
+        *,
+        add_prompt: bool,
+    ) -> tuple[Segment, ...]:
+        strings = list(walk_strings(_list_given(prompt)))
+        sentinel, is_taken = self._choose_sentinel(strings)
+        job = _Job(prompt, now, add_prompt, found, sentinel, is_taken)
+        if prompt.continues and found is not None:
+            text = self._continue(job, found)
+        else:
+            text = self._write_any_shape(job)
         return tuple(Segment(part) for part in text.split(sentinel) if part)
 
-    def _generate(self, variables: dict[str, Any], sentinel: str) -> str:
-        self._environment.begin(sentinel=sentinel, limit_chars=MAX_WORK_CHARS)
-        parts, n_chars = [], 0
-        for part in self._template.generate(variables):
-            n_chars += len(part)
-            if n_chars > MAX_OUTPUT_CHARS:
-                msg = f"its output has more than {MAX_OUTPUT_CHARS} characters"
-                raise RefusedError(msg)
-            parts.append(part)
-        return "".join(parts)
+    def _continue(self, job: _Job, found: Study) -> str:
+        def write(
+            messages: tuple[Message, ...],
+            *,
+            add_generation_prompt: bool,
+            thinks: bool | None,
+        ) -> str:
+            prompt = replace(job.prompt, messages=messages)
+            if thinks is not None:
+                wanted = replace(prompt.reasoning, enabled=thinks)
+                prompt = replace(prompt, reasoning=wanted)
+            return self._write_any_shape(
+                replace(job, prompt=prompt, add_generation_prompt=add_generation_prompt)
+            )
+
+        return continue_turn(
+            job.prompt.messages,
+            write,
+            lambda text: self._protect(text, job),
+            found.chat_format,
+        )
+
+    def _write_any_shape(self, job: _Job) -> str:
+        """Offer the conversation as it is, and then in what others ask for."""
+        failures: list[Exception] = []
+        forms = list_forms(job.prompt, job.study)
+        for form in forms:
+            try:
+                return self._write(job, form)
+            except RefusedError:
+                raise
+            except Exception as error:  # noqa: BLE001 a foreign program; try the next
+                failures.append(error)
+        # What it says of the client's own tools and messages helps most.
+        n_own = sum(form.has_own_tools for form in forms)
+        raise failures[n_own - 1]
+
+    def _write(self, job: _Job, form: Form) -> str:
+        prompt = replace(job.prompt, messages=form.messages, tools=form.tools)
+        given = _list_given(prompt)
+        kwargs, turns, tools = map_strings(given, lambda text: self._protect(text, job))
+        shown = tools
+        if job.study is not None:
+            adapted = Adaptation(prompt, tools, job.study, form)
+            turns = adapt_turns(turns, adapted)
+            shown = tools if adapted.shows_tools else []
+        settings = self._program.make_settings(
+            job.now, shown, add_generation_prompt=job.add_generation_prompt
+        )
+        variables = {
+            **make_thinking_variables(prompt.reasoning),
+            **kwargs,
+            **settings,
+            "messages": turns,
+        }
+        return self._program.generate(variables, job.sentinel)
 
     def _choose_sentinel(self, strings: list[str]) -> tuple[str, bool]:
         """Return a noncharacter, and whether a client's string contains it."""
@@ -201,91 +277,37 @@ class ChatTemplate:
         candidates = sorted(free - used) or sorted(free) or sorted(NONCHARACTERS)
         return candidates[0], candidates[0] in used
 
-    def _protect(self, text: str, sentinel: str, *, is_taken: bool) -> str:
-        if is_taken:
-            text = text.replace(sentinel, "")
-        return self._controls.protect(text, sentinel)
-
-    def _adapt(self) -> None:
-        """Find a shape in which the template shows what a user says."""
-        shapes = ((False, False), (False, True), (True, False), (True, True))
-        for self._wants_tools, self._wants_parts in shapes:
-            variables = {
-                **self._make_settings(
-                    datetime(2001, 1, 1, tzinfo=UTC), add_generation_prompt=True
-                ),
-                "messages": self._shape([{"role": "user", "content": _PROBE}]),
-            }
-            try:
-                if _PROBE in self._generate(variables, "\ufdd0"):
-                    return
-            except Exception:  # noqa: BLE001, S112 a foreign program; try the next
-                continue
-        self._wants_tools = self._wants_parts = False
-
-    def _shape(self, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if not self._wants_parts:
-            return turns
-        return [
-            {**turn, "content": [{"type": "text", "text": turn["content"]}]}
-            for turn in turns
-        ]
-
-    def _make_settings(
-        self, now: datetime | None, *, add_generation_prompt: bool
-    ) -> dict[str, Any]:
-        settings: dict[str, Any] = {
-            **self._special,
-            "add_generation_prompt": add_generation_prompt,
-        }
-        if now is not None:
-            settings["strftime_now"] = _make_clock(now)
-        if self._wants_tools:
-            settings["tools"] = []
-            settings["functions"] = "[]"
-            settings["datetime"] = now.strftime("%Y-%m-%d %H:%M:%S") if now else ""
-        return settings
-
-    def _run(self, action: Callable[[], T]) -> T:
-        """Run the foreign program within all limits.
-
-        Raises:
-            TemplateError: Whatever it raised, in words for the client.
-        """
-        self._environment.begin(sentinel="", limit_chars=MAX_WORK_CHARS)
-        try:
-            return run_limited(action, self._limit_s)
-        except TemplateSyntaxError as error:
-            msg = (
-                f"The model's chat template is broken at line {error.lineno}: "
-                f"{_shorten(error)}. Use another file of this model."
-            )
-        except TemplateRaisedError as error:
-            msg = (
-                f"The model's chat template refuses this conversation: "
-                f"{_shorten(error)}. Change the messages to what it asks for."
-            )
-        except (RefusedError, TimeoutError) as error:
-            msg = (
-                f"The model's chat template was stopped: {_shorten(error)}. "
-                "Send a shorter conversation or use another file of this model."
-            )
-        except Exception as error:  # noqa: BLE001 a foreign program raises anything
-            msg = (
-                f"The model's chat template failed: {type(error).__name__}: "
-                f"{_shorten(error)}. Change the messages, or use another file of "
-                "this model."
-            )
-        raise TemplateError(msg)
+    def _protect(self, text: str, job: _Job) -> str:
+        if job.is_taken:
+            text = text.replace(job.sentinel, "")
+        return self._controls.protect(text, job.sentinel)
 
 
-def _make_clock(now: datetime) -> Callable[[str], str]:
-    def strftime_now(form: str) -> str:
-        return now.strftime(form[:MAX_REASON_CHARS])
+def _list_given(prompt: ChatPrompt) -> list[Any]:
+    """Return all that comes from the client, as a template may see it."""
+    return [
+        prompt.template_kwargs,
+        [make_turn(message) for message in prompt.messages],
+        [make_tool(tool) for tool in prompt.tools],
+    ]
 
-    return strftime_now
 
+def _check_continues(prompt: ChatPrompt) -> None:
+    """Refuse to continue what cannot go on.
 
-def _shorten(error: BaseException) -> str:
-    text = "".join(c for c in str(error) if c not in NONCHARACTERS).rstrip(".")
-    return text if len(text) <= MAX_REASON_CHARS else text[:MAX_REASON_CHARS] + "…"
+    Raises:
+        TemplateError: The last message is no assistant's, or it calls tools.
+    """
+    if not prompt.continues:
+        return
+    last = prompt.messages[-1] if prompt.messages else None
+    if last is None or last.role != "assistant":
+        raise TemplateError(
+            "Only a message of the assistant can be continued, and the last message "
+            "is none. Put it last, or do not ask to continue."
+        )
+    if last.tool_calls:
+        raise TemplateError(
+            "A message that calls tools cannot be continued. Send the results of "
+            "its calls, or leave the calls out."
+        )

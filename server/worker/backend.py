@@ -57,7 +57,14 @@ class Sampler(Protocol):
     """Draws the tokens of one sequence and remembers what it drew."""
 
     def sample(self, logits: Logits) -> int:
-        """Draw a token; may change the logits."""
+        """Draw a token; may change the logits.
+
+        Minus infinity marks a token that must not be drawn.
+        """
+        ...
+
+    def accept(self, token: int) -> None:
+        """Remember a token of the answer that was forced, not drawn."""
         ...
 
     def close(self) -> None:

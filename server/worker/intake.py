@@ -6,10 +6,14 @@ refuse, prompts that do not fit, token ids that do not exist.
 """
 
 import logging
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from msgspec.structs import replace
 
 from server.core.errors import (
     ContextLengthExceeded,
@@ -21,14 +25,24 @@ from server.core.errors import (
 from server.core.events import Failed, Started
 from server.core.requests import (
     ChatPrompt,
+    Detokenize,
+    Detokenized,
     Embed,
     Generate,
+    Inquiry,
+    InquiryResult,
+    Prompt,
+    Rendered,
+    RenderPrompt,
     TextPrompt,
+    Tokenize,
+    Tokenized,
     TokenPrompt,
 )
-from server.core.sampling import settle_sampling
-from server.ipc.messages import Events, Report, RequestEvent
-from server.text.template import CHATML, ChatTemplate, TemplateError
+from server.core.sampling import SamplerSettings, settle_sampling
+from server.ipc.messages import Answered, Events, Report, RequestEvent
+from server.worker.chat import Chat
+from server.worker.course import Form
 from server.worker.prompt_size import count_excess
 from server.worker.sequence import Job
 from server.worker.tokens import Tokens, make_tokens
@@ -46,24 +60,26 @@ class Intake:
 
     Args:
         vocabulary: The model's tokenizer.
-        template: The model's own chat template; None means ChatML.
+        chat: Renders conversations and knows the form of their answers.
         n_ctx: Most tokens of one request.
         instance_id: The name that `Started` carries.
         report: Sends a report; may be called from this thread.
+        sampling: The model's own defaults, by field name.
     """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
-        template: str | None,
+        chat: Chat,
         *,
         n_ctx: int,
         instance_id: str,
         report: Callable[[Report], None],
+        sampling: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._vocabulary = vocabulary
-        self._template_source = CHATML if template is None else template
-        self._template: ChatTemplate | None = None
+        self._chat = chat
+        self._sampling = sampling
         self._n_ctx = n_ctx
         self._instance_id = instance_id
         self._report = report
@@ -84,7 +100,7 @@ class Intake:
             _log.exception("a prompt could not be prepared")
             self.refuse(request.id, EngineFailed(_UNPREPARED))
             return None
-        started = Started(self._instance_id, len(job.prompt))
+        started = Started(self._instance_id, len(job.prompt), job.warnings)
         self._report(Events((RequestEvent(request.id, started),)))
         return job
 
@@ -102,64 +118,98 @@ class Intake:
             self.refuse(request.id, EngineFailed(_UNPREPARED))
         return None
 
+    def answer(self, inquiry: Inquiry) -> None:
+        """Answer a question about text; report `Answered` or `Failed`."""
+        try:
+            result = self._find_answer(inquiry)
+        except ServerError as error:
+            self.refuse(inquiry.id, error)
+        except Exception:  # noqa: BLE001 - the border: one request's trouble stays its own
+            _log.exception("an inquiry could not be answered")
+            self.refuse(inquiry.id, EngineFailed(_UNPREPARED))
+        else:
+            self._report(Answered(inquiry.id, result))
+
     def refuse(self, request_id: str, error: ServerError) -> None:
         """Report that a request failed."""
         self._report(Events((RequestEvent(request_id, Failed(error.to_info())),)))
 
+    def _find_answer(self, inquiry: Inquiry) -> InquiryResult:
+        vocabulary = self._vocabulary
+        match inquiry:
+            case Tokenize(text=text):
+                tokens = vocabulary.tokenize(
+                    text,
+                    add_special=inquiry.add_special,
+                    parse_special=inquiry.parse_special,
+                )
+                pieces = tuple(map(vocabulary.spelling, tokens))
+                return Tokenized(tuple(tokens), pieces)
+            case Detokenize(tokens=ids):
+                for token in ids:
+                    self._check_token(token, "tokens")
+                return Detokenized(self._spell(ids))
+            case RenderPrompt(prompt=prompt):
+                tokens, param, text = self._tokenize(prompt)
+                tokens = tokens or self._empty_prompt(param)
+                return Rendered(text or self._spell(tokens), len(tokens))
+
     def _make_job(self, request: Generate, arrived_s: float) -> Job:
         for token, _ in request.sampling.logit_bias:
             self._check_token(token, "logit_bias")
-        prompt, param = self._tokenize(request)
+        prompt, param, text = self._tokenize(request.prompt)
         if not prompt:
             prompt = self._empty_prompt(param)
         if len(prompt) >= self._n_ctx:
             raise ContextLengthExceeded(
                 n_prompt=len(prompt), n_ctx=self._n_ctx, param=param
             )
+        form, warnings = self._chat.make_form(request, text)
         seed = request.sampling.seed
         return Job(
             request=request,
             prompt=prompt,
-            sampling=settle_sampling(request.sampling, {}),
+            sampling=self._settle(request, form),
             seed=secrets.randbits(32) if seed is None else seed,
             arrived_s=arrived_s,
             echo_text=self._echo_text(request, prompt) if request.echo else None,
+            form=form,
+            warnings=warnings,
         )
 
-    def _tokenize(self, request: Generate) -> tuple[Tokens, str]:
-        """Return the prompt's tokens and the name of the field they are from."""
-        match request.prompt:
+    def _settle(self, request: Generate, form: Form) -> SamplerSettings:
+        """Settle how tokens are drawn."""
+        settings = settle_sampling(request.sampling, self._sampling)
+        if not request.ignore_eos or form.make_constraint is not None:
+            # Where a constraint is met, the end may be all that it allows.
+            return settings
+        bans = tuple((token, -math.inf) for token in sorted(self._chat.ends))
+        return replace(settings, logit_bias=(*settings.logit_bias, *bans))
+
+    def _tokenize(self, prompt: Prompt) -> tuple[Tokens, str, str]:
+        """Return the prompt's tokens, the name of its field, and a chat's text."""
+        match prompt:
             case ChatPrompt() as chat:
-                return self._render(chat), "messages"
+                return self._render(chat)
             case TextPrompt(text, None):
                 self._check_length([text], "prompt")
                 tokens = self._vocabulary.tokenize(text, parse_special=True)
-                return self._with_bos(tokens), "prompt"
+                return self._with_bos(tokens), "prompt", ""
             case TextPrompt(text, suffix):
                 self._check_length([text, suffix or ""], "prompt")
-                return self._fill_in_middle(text, suffix or ""), "prompt"
+                return self._fill_in_middle(text, suffix or ""), "prompt", ""
             case TokenPrompt(tokens):
                 for token in tokens:
                     self._check_token(token, "prompt")
-                return make_tokens(tokens), "prompt"
+                return make_tokens(tokens), "prompt", ""
 
-    def _render(self, chat: ChatPrompt) -> Tokens:
-        try:
-            if self._template is None:
-                self._template = ChatTemplate(
-                    self._template_source,
-                    bos=self._vocabulary.text(self._vocabulary.bos),
-                    eos=self._vocabulary.text(self._vocabulary.eos),
-                    control_texts=self._vocabulary.control_texts(),
-                )
-            segments = self._template.render(chat, now=datetime.now().astimezone())
-        except TemplateError as error:
-            raise InvalidRequest(error.message, param="messages") from error
-        self._check_length([segment.text for segment in segments], "messages")
+    def _render(self, chat: ChatPrompt) -> tuple[Tokens, str, str]:
+        texts = [segment.text for segment in self._chat.render(chat)]
+        self._check_length(texts, "messages")
         tokens = make_tokens()
-        for segment in segments:
-            tokens += self._vocabulary.tokenize(segment.text, parse_special=True)
-        return self._with_bos(tokens)
+        for text in texts:
+            tokens += self._vocabulary.tokenize(text, parse_special=True)
+        return self._with_bos(tokens), "messages", "".join(texts)
 
     def _check_length(self, texts: Sequence[str], param: str) -> None:
         n_prompt = count_excess(texts, self._count, self._n_ctx)
@@ -215,6 +265,11 @@ class Intake:
         if isinstance(request.prompt, TextPrompt):
             return request.prompt.text
         pieces = b"".join(self._vocabulary.piece(token) for token in prompt)
+        return pieces.decode("utf-8", "replace")
+
+    def _spell(self, tokens: Sequence[int]) -> str:
+        """Write tokens as text, control tokens by name."""
+        pieces = b"".join(map(self._vocabulary.spelling, tokens))
         return pieces.decode("utf-8", "replace")
 
     def _tokenize_input(self, index: int, item: str | tuple[int, ...]) -> Tokens:

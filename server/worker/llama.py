@@ -186,7 +186,8 @@ class LlamaBackend:
         self, sampling: SamplerSettings, seed: int, prompt: Tokens
     ) -> ChainSampler:
         """Create a sampler that has seen a prompt."""
-        return ChainSampler(self._llama, sampling, seed=seed, prompt=prompt)
+        piece = self.vocabulary.piece
+        return ChainSampler(sampling, seed=seed, prompt=prompt, piece=piece)
 
     def embed(self, inputs: Sequence[Tokens]) -> npt.NDArray[np.float32]:
         """Embed inputs that fit into one batch, one sequence each."""

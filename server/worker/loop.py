@@ -14,7 +14,11 @@ nothing runs and nothing waits, the loop sleeps on the inbox.
 
 There is no difference in kind between prefill and decode: a running sequence
 has pending tokens, and when a step has fed the last of them, the next one is
-drawn from the logits of that token.
+drawn from the logits of that token. Tokens that a constraint leaves no choice
+about are appended with the drawn one and so become pending together.
+
+What a constraint allows (`Course.prepare`) is found out in a thread of its own
+while the step that leads there is being decoded.
 
 Errors end requests, never the loop: `DecodeFailed` ends the requests of the
 batch, since nobody knows which of them native code disliked; anything
@@ -26,21 +30,21 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from server.core.errors import EngineFailed, ErrorInfo
+from server.core.errors import EngineFailed, ErrorInfo, ServerError
 from server.core.events import (
     ChoiceFinished,
     Event,
     Failed,
     FinishReason,
     PromptProgress,
-    TextDelta,
     TokenLogprob,
 )
 from server.ipc.messages import Events, Report, RequestEvent, Stats
-from server.text.transcript import Emission
-from server.worker.backend import Backend, CacheFull, DecodeFailed, Logits, Part
+from server.worker.backend import Backend, CacheFull, DecodeFailed, Part
+from server.worker.echo import PromptReader
 from server.worker.inbox import Ask, Forget, Message, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.roster import Roster
@@ -102,22 +106,25 @@ class Loop:
     ) -> None:
         self.inbox: queue.SimpleQueue[Message[Job]] = queue.SimpleQueue()
         self._backend = backend
-        self._roster = Roster(backend, cache, limits.parallel)
+        self._roster = Roster(backend, cache, limits.parallel, piece)
         self._limits = limits
         self._piece = piece
         self._is_end = is_end
         self._report = report
         self._clock = StepClock(limits.n_batch)
+        self._prompts = PromptReader(backend, piece, self._emit)
+        self._side = ThreadPoolExecutor(1, "masks")
         self._events: list[RequestEvent] = []
         self._n_decoded = 0
         self._n_prefilled = 0
 
     def run(self) -> None:
         """Work until a `Quit` arrives."""
-        while self._drain():
-            self._roster.admit()
-            self._step()
-            self._flush()
+        with self._side:
+            while self._drain():
+                self._roster.admit()
+                self._step()
+                self._flush()
 
     # Inbox
 
@@ -155,6 +162,7 @@ class Loop:
         n_decode = sum(1 for s in sequences if s.n_pending == 1)
         n_prefill = sum(f.n_tokens for f in feeds) - n_decode
         begin_s = time.monotonic()
+        masks = self._prepare(sequences, parts)
         try:
             rows = self._backend.decode(parts)
         except CacheFull:
@@ -165,6 +173,9 @@ class Loop:
             _log.exception("a step failed")
             self._fail(sequences, EngineFailed(_explain(error)).to_info())
             return
+        finally:
+            for mask in masks:
+                mask.result()
         for sequence, part in zip(sequences, parts, strict=True):
             self._roster.extend(sequence, part.tokens)
         self._n_decoded += n_decode
@@ -214,6 +225,16 @@ class Loop:
                 capped.append(Feed(feed.index, n_tokens))
         return capped
 
+    def _prepare(
+        self, sequences: list[Sequence], parts: list[Part]
+    ) -> list[Future[None]]:
+        """Begin to find out what may be drawn after this step."""
+        return [
+            self._side.submit(s.course.prepare)
+            for s, part in zip(sequences, parts, strict=True)
+            if s.course.is_constrained and len(part.tokens) == s.n_pending
+        ]
+
     def _part(self, sequence: Sequence, n_tokens: int) -> Part:
         begin = sequence.n_past
         tokens = sequence.tokens[begin : begin + n_tokens]
@@ -235,7 +256,7 @@ class Loop:
                 continue
             if sequence.needs_prompt_logprobs:
                 try:
-                    self._read_prompt(sequence, part, part_rows)
+                    self._prompts.read(job, part, part_rows)
                 except DecodeFailed as error:
                     self._fail([sequence], EngineFailed(_explain(error)).to_info())
                     continue
@@ -244,59 +265,63 @@ class Loop:
                 self._emit(job, PromptProgress(done, n_prompt))
             if sequence.n_past >= n_prompt:
                 job.leader_ready = True
-                self._emit_echo(sequence)
-
-    def _read_prompt(self, sequence: Sequence, part: Part, rows: list[int]) -> None:
-        """Collect the log probabilities of the prompt's tokens.
-
-        The logits of a token speak of the next one.
-        """
-        job = sequence.job
-        if job.echo is None:
-            first = TokenLogprob(job.prompt[0], self._piece(job.prompt[0]), None)
-            job.echo = TextDelta(0, job.echo_text or "", (first,))
-        read = list(job.echo.logprobs)
-        n_top = job.request.top_logprobs or 0
-        for offset, row in enumerate(rows):
-            index = part.position + offset + 1
-            # After a preemption the prompt comes by again: read it once.
-            if len(read) <= index < len(job.prompt):
-                logits = self._backend.logits(row)
-                read.append(
-                    describe_token(logits, job.prompt[index], n_top, self._piece)
-                )
-        job.echo = TextDelta(0, job.echo.text, tuple(read))
-
-    def _emit_echo(self, sequence: Sequence) -> None:
-        job = sequence.job
-        if job.echo_text and sequence.n_generated == 0:
-            logprobs = job.echo.logprobs if job.echo else ()
-            self._emit(job, TextDelta(sequence.choice, job.echo_text, logprobs))
+                self._prompts.tell(sequence)
 
     def _draw(self, ready: list[tuple[Sequence, int]]) -> None:
         """Draw the next token of every sequence that has its logits."""
         for sequence, row in ready:
             if sequence.seq_id is None:
                 continue  # its request ended with another of its choices
-            request = sequence.job.request
-            if request.max_tokens == 0:
+            if sequence.job.request.max_tokens == 0:
                 self._finish(sequence, FinishReason.MAX_TOKENS)
                 continue
             try:
-                logits = self._backend.logits(row)
-                # Bias and penalties change the logits; probabilities are of
-                # the model's own.
-                own = None if request.top_logprobs is None else logits.copy()
-                token = sequence.held_sampler.sample(logits)
-                self._accept(sequence, token, own)
+                if sequence.n_generated or not self._force(sequence):
+                    self._accept(sequence, *self._choose(sequence, row))
             except DecodeFailed as error:
                 self._fail([sequence], EngineFailed(_explain(error)).to_info())
+            except ServerError as error:
+                self._fail([sequence], error.to_info())
             except Exception:  # noqa: BLE001 - one request's trouble stays its own
                 _log.exception("handling a token failed")
                 info = EngineFailed("The engine failed on a token of this request.")
                 self._fail([sequence], info.to_info())
 
-    def _accept(self, sequence: Sequence, token: int, own: Logits | None) -> None:
+    def _choose(self, sequence: Sequence, row: int) -> tuple[int, TokenLogprob | None]:
+        """Draw a token from a row of logits."""
+        logits = self._backend.logits(row)
+        n_top = sequence.job.request.top_logprobs
+        # Masks, bias and penalties change the logits; probabilities are of the
+        # model's own.
+        own = None if n_top is None else logits.copy()
+        sequence.course.restrict(logits)
+        token = sequence.held_sampler.sample(logits)
+        if own is None or n_top is None:
+            return token, None
+        return token, describe_token(own, token, n_top, self._piece)
+
+    def _accept(
+        self, sequence: Sequence, token: int, logprob: TokenLogprob | None
+    ) -> None:
+        """Take a drawn token and those that it forces."""
+        if self._take(sequence, token, logprob):
+            self._force(sequence)
+
+    def _force(self, sequence: Sequence) -> bool:
+        """Take the tokens that follow whatever is drawn; tell if there were any."""
+        was_forced = False
+        while tokens := sequence.course.forced():
+            was_forced = True
+            for token in tokens:
+                sequence.held_sampler.accept(token)
+                if not self._take(sequence, token, None):
+                    return True
+        return was_forced
+
+    def _take(
+        self, sequence: Sequence, token: int, logprob: TokenLogprob | None
+    ) -> bool:
+        """Make a token part of a sequence; tell whether the sequence goes on."""
         job = sequence.job
         job.n_generated += 1
         sequence.n_generated += 1
@@ -304,30 +329,22 @@ class Loop:
             job.first_token_s = time.monotonic()
         if self._is_end(token):
             self._finish(sequence, FinishReason.EOS)
-            return
+            return False
         sequence.tokens.append(token)
-        record = None
-        if own is not None:
-            n_top = job.request.top_logprobs or 0
-            record = describe_token(own, token, n_top, self._piece)
-        emission = sequence.transcript.feed(self._piece(token), record)
-        self._emit_text(sequence, emission)
-        if emission.stop is not None:
-            self._finish(sequence, FinishReason.STOP_STRING, emission.stop)
-            return
-        reason = sequence.next_reason(self._limits.n_ctx)
+        course = sequence.course
+        self._emit_all(job, course.take(token, logprob))
+        reason = course.end or sequence.next_reason(self._limits.n_ctx)
         if reason is not None:
             self._finish(sequence, reason)
+            return False
+        return True
 
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, stop: str | None = None
-    ) -> None:
-        job = sequence.job
-        rest = sequence.transcript.finish()
-        self._emit_text(sequence, rest)
-        if rest.stop is not None:
-            reason, stop = FinishReason.STOP_STRING, rest.stop
-        self._emit(job, ChoiceFinished(sequence.choice, reason, stop))
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        job, course = sequence.job, sequence.course
+        events, reason = course.finish(reason)
+        self._emit_all(job, events)
+        self._emit(job, ChoiceFinished(sequence.choice, reason, course.stop))
+        job.n_reasoning += course.n_reasoning_tokens
         self._roster.finish(sequence)
         job.n_unfinished -= 1
         if job.n_unfinished == 0:
@@ -342,10 +359,9 @@ class Loop:
 
     # Reports
 
-    def _emit_text(self, sequence: Sequence, emission: Emission) -> None:
-        if emission.text:
-            delta = TextDelta(sequence.choice, emission.text, emission.logprobs)
-            self._emit(sequence.job, delta)
+    def _emit_all(self, job: Job, events: list[Event]) -> None:
+        for event in events:
+            self._emit(job, event)
 
     def _emit(self, job: Job, event: Event) -> None:
         self._events.append(RequestEvent(job.request.id, event))

@@ -13,9 +13,10 @@ thread.
 
 import logging
 import time
+from collections.abc import Callable
 
-from server.text.transcript import Transcript
 from server.worker.backend import Backend, DecodeFailed
+from server.worker.course import Course
 from server.worker.kvcache import KvCache
 from server.worker.scheduler import pick_victim, queue_rank
 from server.worker.sequence import Job, Sequence
@@ -34,15 +35,23 @@ class Roster:
         backend: Carries out what the ledger decides.
         cache: The ledger of the KV cache.
         parallel: Most sequences that run at once.
+        piece: Gives the bytes of a token.
     """
 
-    def __init__(self, backend: Backend, cache: KvCache, parallel: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        cache: KvCache,
+        parallel: int,
+        piece: Callable[[int], bytes],
+    ) -> None:
         self.cache = cache
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.n_preemptions = 0
         self._backend = backend
         self._parallel = parallel
+        self._piece = piece
         self._n_arrivals = 0
 
     @property
@@ -55,16 +64,9 @@ class Roster:
         self._n_arrivals += 1
         job.arrival = self._n_arrivals
         job.n_unfinished = job.request.n
-        wants = job.request.top_logprobs is not None
-        self.waiting += [
-            Sequence(
-                job,
-                choice,
-                Transcript(job.request.stop, want_logprobs=wants),
-                job.prompt[:],
-            )
-            for choice in range(job.request.n)
-        ]
+        for choice in range(job.request.n):
+            course = Course(job.request, choice, job.form, self._piece)
+            self.waiting.append(Sequence(job, choice, course, job.prompt[:]))
 
     def admit(self) -> None:
         """Let waiting sequences run while there are places and cells."""
@@ -138,7 +140,9 @@ class Roster:
     def _start(self, sequence: Sequence) -> bool:
         """Give a sequence its place in the cache; False if it has to wait."""
         job = sequence.job
-        limit = 0 if sequence.needs_prompt_logprobs else len(sequence.tokens) - 1
+        limit = len(sequence.tokens) - 1
+        if sequence.needs_prompt_logprobs or not job.request.cache_prompt:
+            limit = 0
         if self.running and not self._has_room(sequence, limit):
             return False
         opened = self.cache.open(sequence.tokens, limit=limit)
@@ -195,3 +199,4 @@ class Roster:
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None
+        sequence.course.close()

@@ -1,156 +1,225 @@
-"""Drawing tokens: llama.cpp's sampler chain, with sparse penalties before it.
+"""Drawing tokens: llama.cpp's samplers, in its order and with its numbers.
 
-Order: logit bias, penalties, then llama.cpp's chain: top-k, typical, top-p,
-min-p, temperature, draw. Bias and penalties touch only the few tokens they
-are about, in the logits themselves; llama.cpp's own penalty sampler looks up
-every token of the vocabulary in a hash table, several times slower than the
-rest of the chain at 150,000 tokens.
+Logit bias comes first. Then come the samplers, in the order that a request
+names or in llama.cpp's: penalties, DRY, top-n-sigma, top-k, typical, top-p,
+min-p, XTC, temperature. One that is not named is not used. At last a token is
+drawn: by chance, or by adaptive-p where a target is set. Mirostat takes the
+place of all samplers but the temperature.
 
-The repeat penalty looks at the last tokens of prompt and answer. Presence
-and frequency penalties look at the answer alone, as OpenAI defines them.
+A temperature of 0 takes the most probable token; then only bias, penalties and
+DRY matter. All candidates' logits may hold minus infinity where a constraint
+forbids a token. Such a token is never drawn.
+
+The work is done by numpy and not by llama.cpp's own samplers: those copy the
+whole vocabulary for every token, go through it where a few entries would do,
+and stumble over extreme values. The outcome is the same, draw by draw.
 """
 
-import ctypes
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from server.core.events import TokenLogprob, TopLogprob
-from server.core.sampling import SamplerSettings
+from server.core.sampling import DEFAULT_ORDER, SamplerSettings
+from server.worker import truncation
 from server.worker.backend import Logits
+from server.worker.draw import AdaptiveP, Draw, Lot, Mirostat, Random
+from server.worker.penalties import Bias, Penalties, TokenIds
+from server.worker.repetition import Repetition
 from server.worker.tokens import Tokens
 
-REPEAT_LAST_N = 64
-"""How many of the last tokens the repeat penalty looks at."""
+_MAX_XTC_THRESHOLD = 0.5
+"""Above, no two tokens can reach it."""
 
-MIN_KEEP = 1
-"""Candidates that every truncating sampler leaves."""
 
-_BLOCKS_PER_TOKEN = 8
-_LEAST_WIDTH = 8
-# Source: llama.h, llama_token_data
-_CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+class NothingAllowed(Exception):
+    """Every token is forbidden, so none can be drawn."""
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """Tokens that may still be drawn; `ids` None means all, in order."""
+
+    logits: Logits
+    ids: TokenIds | None = None
+
+    def keep(self, indices: TokenIds) -> None:
+        self.logits = self.logits[indices]
+        self.ids = indices if self.ids is None else self.ids[indices]
+
+
+_Step = Callable[[_Candidates], None]
 
 
 class ChainSampler:
-    """One sequence's sampler over llama.cpp's chain.
+    """One sequence's sampler.
 
-    Owns a `llama_sampler *`, freed by `close`.
+    Args:
+        sampling: What is asked for.
+        seed: 0 to 2**32 - 1; the same one draws the same tokens.
+        prompt: What was read already.
+        piece: Gives the bytes of a token.
     """
 
     def __init__(
         self,
-        llama: Any,  # noqa: ANN401
         sampling: SamplerSettings,
         *,
         seed: int,
         prompt: Tokens,
+        piece: Callable[[int], bytes],
     ) -> None:
-        self._llama = llama
-        self._top_k = sampling.top_k
-        self._is_greedy = sampling.temperature <= 0.0
-        self._penalties = Penalties(sampling, prompt)
-        self._chain = None if self._is_greedy else _build_chain(llama, sampling, seed)
+        self._sampling = sampling
+        self._seed = seed
+        self._xtc_random: Random | None = None
+        order = DEFAULT_ORDER if sampling.samplers is None else sampling.samplers
+        if sampling.mirostat:
+            order = ("temperature",)
+        self._is_greedy = sampling.temperature <= 0.0 and "temperature" in order
+        self._bias = Bias(sampling)
+        self._penalties: Penalties | None = None
+        if "penalties" in order:
+            penalties = Penalties(sampling, prompt)
+            self._penalties = penalties if penalties.is_active else None
+        self._repetition: Repetition | None = None
+        is_dry = sampling.dry_multiplier > 0.0 and sampling.dry_penalty_last_n != 0
+        if "dry" in order and is_dry:
+            self._repetition = Repetition(sampling, prompt, piece)
+        self._steps = self._plan(order)
+        self._draw: Draw = self._make_draw()
 
     def sample(self, logits: Logits) -> int:
-        """Draw the next token; the logits are changed by bias and penalties."""
-        self._penalties.apply(logits)
-        token = int(np.argmax(logits)) if self._is_greedy else self._draw(logits)
-        self._penalties.accept(token)
+        """Draw the next token; the logits are changed by bias and penalties.
+
+        Raises:
+            NothingAllowed: All logits are minus infinity.
+        """
+        self._bias.apply(logits)
+        candidates = _Candidates(logits)
+        # Without this, a step would have to divide by nothing.
+        if not logits.max() > -np.inf:
+            msg = "no token is allowed here"
+            raise NothingAllowed(msg)
+        for step in self._steps:
+            step(candidates)
+        if self._is_greedy:
+            index = int(np.argmax(candidates.logits))
+        else:
+            index = self._draw.take(candidates.logits)
+        token = index if candidates.ids is None else int(candidates.ids[index])
+        self.accept(token)
         return token
 
-    def close(self) -> None:
-        """Free the chain."""
-        if self._chain is not None:
-            self._llama.llama_sampler_free(self._chain)
-            self._chain = None
-
-    def _draw(self, logits: Logits) -> int:
-        """Run the chain over the tokens that top-k could keep.
-
-        Source: llama.h, llama_token_data_array and llama_sampler_apply.
-        """
-        llama = self._llama
-        ids = find_candidates(logits, self._top_k)
-        candidates = np.empty(ids.size, dtype=_CANDIDATE)
-        candidates["id"] = ids
-        candidates["logit"] = logits[ids]
-        candidates["p"] = 0.0
-        array = llama.llama_token_data_array()
-        array.data = ctypes.cast(candidates.ctypes.data, llama.llama_token_data_p)
-        array.size = ids.size
-        array.selected = -1
-        array.sorted = False
-        # The chain reorders the candidates in place.
-        llama.llama_sampler_apply(self._chain, ctypes.byref(array))
-        return int(candidates["id"][array.selected])
-
-
-def find_candidates(logits: Logits, top_k: int) -> npt.NDArray[np.int64]:
-    """Find tokens that include the `top_k` most probable ones.
-
-    The maxima of blocks give a bound without sorting anything: if `top_k`
-    blocks reach a value, at least so many tokens do. So llama.cpp's chain
-    gets some hundred candidates instead of the whole vocabulary, which costs
-    it a fifth of the time at 150,000 tokens and leaves the same ones.
-
-    Args:
-        logits: `[n_vocab] float32`.
-        top_k: 0 means all tokens.
-
-    Returns:
-        Token ids in ascending order.
-    """
-    n_vocab = logits.size
-    width = n_vocab // (_BLOCKS_PER_TOKEN * top_k) if top_k > 0 else 0
-    if width < _LEAST_WIDTH:
-        return np.arange(n_vocab)
-    n_blocks = n_vocab // width
-    maxima = logits[: n_blocks * width].reshape(n_blocks, width).max(axis=1)
-    bound = np.partition(maxima, n_blocks - top_k)[n_blocks - top_k]
-    return np.flatnonzero(logits >= bound)
-
-
-class Penalties:
-    """Bias and penalties of one sequence, applied to few logits in place."""
-
-    def __init__(self, sampling: SamplerSettings, prompt: Tokens) -> None:
-        self._bias_ids = np.array([t for t, _ in sampling.logit_bias], dtype=np.int64)
-        self._bias = np.array([b for _, b in sampling.logit_bias], dtype=np.float32)
-        self._repeat = sampling.repeat_penalty
-        self._presence = sampling.presence_penalty
-        self._frequency = sampling.frequency_penalty
-        self._recent = list(prompt[-REPEAT_LAST_N:])
-        self._generated: Counter[int] = Counter()
-
-    def apply(self, logits: Logits) -> None:
-        """Change the logits of the tokens concerned.
-
-        A repeated token's logit is divided by the repeat penalty where it is
-        positive and multiplied where it is negative, so that the token always
-        gets less likely.
-        """
-        if self._bias_ids.size:
-            logits[self._bias_ids] += self._bias
-        if self._repeat != 1.0 and self._recent:
-            ids = np.array(list(set(self._recent)), dtype=np.int64)
-            seen = logits[ids]
-            logits[ids] = np.where(seen > 0, seen / self._repeat, seen * self._repeat)
-        if self._generated and (self._presence or self._frequency):
-            ids = np.fromiter(self._generated, np.int64, len(self._generated))
-            counts = np.fromiter(
-                self._generated.values(), np.float32, len(self._generated)
-            )
-            logits[ids] -= self._presence + self._frequency * counts
-
     def accept(self, token: int) -> None:
-        """Remember a drawn token."""
-        self._recent.append(token)
-        del self._recent[:-REPEAT_LAST_N]
-        self._generated[token] += 1
+        """Remember a token that was not drawn here but is part of the answer."""
+        if self._penalties is not None:
+            self._penalties.accept(token)
+        if self._repetition is not None:
+            self._repetition.accept(token)
+
+    def close(self) -> None:
+        """Do nothing: all memory is Python's."""
+
+    def _make_draw(self) -> Draw:
+        sampling, seed = self._sampling, self._seed
+        if sampling.mirostat:
+            return Mirostat(sampling, seed)
+        is_adaptive = (
+            sampling.adaptive_target >= 0.0
+            if sampling.samplers is None
+            else "adaptive_p" in sampling.samplers
+        )
+        return AdaptiveP(sampling, seed) if is_adaptive else Lot(seed)
+
+    def _plan(self, order: tuple[str, ...]) -> tuple[_Step, ...]:
+        """List the steps that do something."""
+        sampling = self._sampling
+        if self._is_greedy:
+            order = tuple(name for name in order if name in {"penalties", "dry"})
+        has_xtc = (
+            sampling.xtc_probability > 0.0
+            and sampling.xtc_threshold <= _MAX_XTC_THRESHOLD
+        )
+        steps: dict[str, tuple[bool, _Step]] = {
+            "penalties": (self._penalties is not None, self._apply_penalties),
+            "dry": (self._repetition is not None, self._apply_repetition),
+            "top_n_sigma": (sampling.top_n_sigma > 0.0, self._cut_top_n_sigma),
+            "top_k": (sampling.top_k > 0, self._cut_top_k),
+            "typ_p": (sampling.typical_p < 1.0, self._cut_typical),
+            "top_p": (sampling.top_p < 1.0, self._cut_top_p),
+            "min_p": (sampling.min_p > 0.0, self._cut_min_p),
+            "xtc": (has_xtc, self._exclude_top_choices),
+            "temperature": (True, self._choose_scale()),
+        }
+        return tuple(
+            steps[name][1] for name in order if name in steps and steps[name][0]
+        )
+
+    def _apply_penalties(self, candidates: _Candidates) -> None:
+        if self._penalties is not None:
+            self._penalties.apply(candidates.logits, candidates.ids)
+
+    def _apply_repetition(self, candidates: _Candidates) -> None:
+        if self._repetition is not None:
+            self._repetition.apply(candidates.logits, candidates.ids)
+
+    def _cut_top_n_sigma(self, candidates: _Candidates) -> None:
+        n = self._sampling.top_n_sigma
+        candidates.keep(truncation.keep_top_n_sigma(candidates.logits, n))
+
+    def _cut_top_k(self, candidates: _Candidates) -> None:
+        k = self._sampling.top_k
+        candidates.keep(truncation.keep_top_k(candidates.logits, k))
+
+    def _cut_typical(self, candidates: _Candidates) -> None:
+        p = self._sampling.typical_p
+        candidates.keep(truncation.keep_typical(candidates.logits, p))
+
+    def _cut_top_p(self, candidates: _Candidates) -> None:
+        p = self._sampling.top_p
+        candidates.keep(truncation.keep_top_p(candidates.logits, p))
+
+    def _cut_min_p(self, candidates: _Candidates) -> None:
+        p = self._sampling.min_p
+        candidates.keep(truncation.keep_min_p(candidates.logits, p))
+
+    def _exclude_top_choices(self, candidates: _Candidates) -> None:
+        # One that stands alone takes no random number.
+        if candidates.logits.size > 1:
+            # A generator of its own, as llama.cpp's has.
+            if self._xtc_random is None:
+                self._xtc_random = Random(self._seed)
+            sampling = self._sampling
+            chance = self._xtc_random.draw_single()
+            if chance <= np.float32(sampling.xtc_probability):
+                threshold = sampling.xtc_threshold
+                candidates.keep(
+                    truncation.exclude_top_choices(candidates.logits, threshold)
+                )
+
+    def _choose_scale(self) -> _Step:
+        """Choose between a fixed temperature and a dynamic one."""
+        sampling = self._sampling
+        middle, spread = sampling.temperature, sampling.dynatemp_range
+
+        def scale(candidates: _Candidates) -> None:
+            candidates.logits = truncation.scale(candidates.logits, middle)
+
+        def scale_by_entropy(candidates: _Candidates) -> None:
+            candidates.keep(
+                truncation.sort_down(
+                    candidates.logits, np.flatnonzero(candidates.logits > -np.inf)
+                )
+            )
+            temperature = truncation.find_dynamic_temperature(
+                candidates.logits, middle, spread, sampling.dynatemp_exponent
+            )
+            if temperature is not None:
+                candidates.logits = truncation.scale(candidates.logits, temperature)
+
+        is_dynamic = spread > 0.0 and not sampling.mirostat
+        return scale_by_entropy if is_dynamic else scale
 
 
 def describe_token(
@@ -177,35 +246,3 @@ def describe_token(
             TopLogprob(int(i), piece(int(i)), float(logits[i]) - norm) for i in ids
         ),
     )
-
-
-def _build_chain(llama: Any, sampling: SamplerSettings, seed: int) -> Any:  # noqa: ANN401
-    """Build the chain; each sampler added belongs to it and is freed with it.
-
-    Source: llama.h, llama_sampler_chain_add.
-    """
-    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-    parts = [
-        (sampling.top_k > 0, llama.llama_sampler_init_top_k, (sampling.top_k,)),
-        (
-            sampling.typical_p < 1.0,
-            llama.llama_sampler_init_typical,
-            (sampling.typical_p, MIN_KEEP),
-        ),
-        (
-            sampling.top_p < 1.0,
-            llama.llama_sampler_init_top_p,
-            (sampling.top_p, MIN_KEEP),
-        ),
-        (
-            sampling.min_p > 0.0,
-            llama.llama_sampler_init_min_p,
-            (sampling.min_p, MIN_KEEP),
-        ),
-        (True, llama.llama_sampler_init_temp, (sampling.temperature,)),
-        (True, llama.llama_sampler_init_dist, (seed,)),
-    ]
-    for wanted, build, arguments in parts:
-        if wanted:
-            llama.llama_sampler_chain_add(chain, build(*arguments))
-    return chain

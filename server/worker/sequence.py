@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from server.core.events import Finished, FinishReason, TextDelta, Timings, Usage
 from server.core.requests import Generate
 from server.core.sampling import SamplerSettings
-from server.text.transcript import Transcript
 from server.worker.backend import Sampler
+from server.worker.course import PLAIN, Course, Form
 from server.worker.tokens import Tokens, make_tokens
 
 
@@ -27,6 +27,8 @@ class Job:
         seed: Seed of the first choice; the others count up from it.
         arrived_s: Monotonic time of arrival.
         echo_text: The prompt as text, where it is to be echoed.
+        form: What is known of the form of its answers.
+        warnings: What could not be done quite as it was asked.
     """
 
     request: Generate
@@ -35,9 +37,12 @@ class Job:
     seed: int
     arrived_s: float
     echo_text: str | None = None
+    form: Form = PLAIN
+    warnings: tuple[str, ...] = ()
     arrival: int = 0
     n_unfinished: int = 0
     n_generated: int = 0
+    n_reasoning: int = 0
     n_cached: int = 0
     leader_ready: bool = False
     started_s: float | None = None
@@ -58,6 +63,7 @@ class Job:
                 prompt_tokens=len(self.prompt),
                 completion_tokens=self.n_generated,
                 cached_tokens=self.n_cached,
+                reasoning_tokens=self.n_reasoning,
             ),
             timings=Timings(
                 queued_s=started - self.arrived_s,
@@ -77,7 +83,7 @@ class Sequence:
 
     job: Job
     choice: int
-    transcript: Transcript
+    course: Course
     tokens: Tokens = field(default_factory=make_tokens)
     seq_id: int | None = None
     n_past: int = 0

@@ -18,7 +18,7 @@ from typing import assert_never
 import msgspec
 
 from server.core.errors import ModelLoadFailed, WrongModelType
-from server.core.requests import Embed, Generate
+from server.core.requests import Embed, Generate, Inquiry
 from server.ipc.framing import FrameDecoder, FrameTooLarge, encode_frame
 from server.ipc.messages import (
     PROTOCOL,
@@ -33,12 +33,15 @@ from server.ipc.messages import (
     Report,
     RunEmbed,
     RunGenerate,
+    RunInquiry,
     Stop,
     decode_command,
     encode_message,
 )
 from server.seal.layers import Layers
 from server.worker.bindings import NativeLog, load_bindings
+from server.worker.chat import Chat
+from server.worker.constraint import Constrainer
 from server.worker.embedding import EmbeddingLoop, EmbedJob
 from server.worker.inbox import Ask, Forget, Quit, Submit
 from server.worker.intake import Intake
@@ -106,9 +109,12 @@ class Session:
                 _end_process()
 
     def _serve(self, load: Load, backend: LlamaBackend, begin_s: float) -> None:
+        vocabulary = backend.vocabulary
         intake = Intake(
-            backend.vocabulary,
-            backend.chat_template(),
+            vocabulary,
+            Chat(
+                vocabulary, backend.chat_template(), Constrainer(vocabulary.constrain)
+            ),
             n_ctx=load.n_ctx,
             instance_id=load.instance_id,
             report=self.send,
@@ -162,6 +168,8 @@ class Session:
                 self._run_generate(request)
             case RunEmbed(request):
                 self._run_embed(request)
+            case RunInquiry(request):
+                self._run_inquiry(request)
             case Cancel(request_id):
                 self._post(Forget(request_id))
             case Inspect():
@@ -191,6 +199,12 @@ class Session:
             inputs = self._intake.accept_texts(request)
             if inputs is not None:
                 self._embedding.inbox.put(Submit(EmbedJob(request, inputs)))
+
+    def _run_inquiry(self, request: Inquiry) -> None:
+        if self._intake is None:
+            _log.error("a request came before the model was loaded")
+        else:
+            self._intake.answer(request)
 
     def _post(self, message: Forget | Ask | Quit) -> None:
         for loop in (self._loop, self._embedding):

@@ -29,12 +29,15 @@ from server.core.events import (
 from server.core.models import ModelType
 from server.core.requests import (
     ChatPrompt,
+    Detokenize,
     Embed,
     Generate,
     Message,
+    RenderPrompt,
     Sampling,
     Text,
     TextPrompt,
+    Tokenize,
     TokenPrompt,
 )
 from server.engine.client import Client
@@ -140,6 +143,49 @@ async def test_chat_text_and_tokens_are_prompts(client):
         counts.append(events[-1].usage.prompt_tokens)
     assert 3 == counts[2]
     assert counts[0] > counts[1]
+
+
+async def test_text_becomes_tokens_and_text_again(client):
+    text = "The river\u00e9<|im_end|>"
+    result = await client.inquire(Tokenize("a", "tiny-llama", text))
+    assert b"<|im_end|>" in result.pieces
+    assert text == b"".join(result.pieces).decode().lstrip(" ")
+    back = await client.inquire(Detokenize("b", "tiny-llama", result.tokens))
+    assert text == back.text.lstrip(" ")
+    plain = await client.inquire(
+        Tokenize("c", "tiny-llama", text, add_special=True, parse_special=False)
+    )
+    assert len(plain.tokens) > len(result.tokens)
+    assert b"<s>" == plain.pieces[0] != result.pieces[0]
+    half = await client.inquire(Detokenize("d", "tiny-llama", plain.tokens[-1:]))
+    assert ">" == half.text
+
+
+async def test_a_prompt_is_counted_as_it_is_run(client):
+    chat = ChatPrompt((Message("user", (Text("What did she say?"),)),))
+    prompts = (chat, TextPrompt("The river"), TokenPrompt((1, 300)), TextPrompt(""))
+    for i, prompt in enumerate(prompts):
+        question = RenderPrompt(f"q{i}", "tiny-llama", prompt)
+        rendered = await client.inquire(question)
+        request = Generate(f"r{i}", "tiny-llama", prompt, max_tokens=1)
+        events = await collect(client.generate(request))
+        assert events[-1].usage.prompt_tokens == rendered.n_tokens
+        if prompt is chat:
+            assert "What did she say?<|im_end|>" in rendered.text
+            assert rendered.text.endswith("<|im_start|>assistant\n")
+    too_long = RenderPrompt("l", "tiny-llama", TextPrompt("river " * 600))
+    assert (await client.inquire(too_long)).n_tokens > 512
+
+
+async def test_refused_questions_name_the_field(client):
+    with pytest.raises(ReportedError, match="Token id 99999 does not exist") as caught:
+        await client.inquire(Detokenize("a", "tiny-llama", (1, 99_999)))
+    assert "tokens" == caught.value.to_info().param
+    with pytest.raises(ModelNotFound):
+        await client.inquire(Tokenize("b", "nobody", "x"))
+    with pytest.raises(WrongModelType, match="only makes embeddings: it has no prompt"):
+        await client.inquire(RenderPrompt("c", "tiny-bert", TextPrompt("x")))
+    assert (await client.inquire(Tokenize("d", "tiny-bert", "river"))).tokens
 
 
 async def test_a_prompt_over_the_context_is_told_before_anything(client):

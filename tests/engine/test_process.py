@@ -17,7 +17,7 @@ from server.core.errors import (
     WorkerCrashed,
 )
 from server.core.events import Started, TextDelta
-from server.core.requests import Embed
+from server.core.requests import Detokenize, Embed, Tokenize
 from server.engine.child import Sealing
 from server.engine.process import WorkerProcess
 from server.ipc.framing import encode_frame
@@ -115,6 +115,35 @@ async def test_leaving_a_stream_cancels_it(spawn, models_dir):
     assert (0, 0) == (stats.n_running, stats.n_waiting)
     assert stats.n_decoded_tokens < 400
     assert text_of(await collect(process.generate(ask("b"))))
+
+
+async def test_a_question_is_answered_while_the_model_is_at_work(spawn, models_dir):
+    process = await spawn(describe(models_dir))
+    stream = process.generate(ask("a", max_tokens=None))
+    async for event in stream:
+        if isinstance(event, TextDelta):
+            break
+    answers = await asyncio.gather(
+        *(process.inquire(Tokenize(f"q{i}", "m", "river " * i)) for i in range(5))
+    )
+    assert 1 == process.n_requests
+    assert sorted(len(a.tokens) for a in answers) == [len(a.tokens) for a in answers]
+    texts = [
+        (await process.inquire(Detokenize(f"d{i}", "m", answer.tokens))).text.strip()
+        for i, answer in enumerate(answers)
+    ]
+    assert [("river " * i).strip() for i in range(5)] == texts
+    await stream.aclose()
+    assert 0 == process.n_requests
+
+
+async def test_a_question_to_a_dead_worker_fails(spawn, models_dir):
+    process = await spawn(describe(models_dir))
+    process.kill()
+    await process.gone.wait()
+    with pytest.raises(ReportedError) as caught:
+        await process.inquire(Tokenize("q", "m", "x"))
+    assert "worker_crashed" == caught.value.to_info().code
 
 
 async def test_a_killed_worker_fails_its_requests_once_each(spawn, models_dir):

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from typing import get_args
+from typing import Literal, get_args
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from server.core import events, requests
 from server.core.errors import ErrorInfo
 from server.ipc import messages
 from server.ipc.messages import (
+    Answered,
     Cancel,
     Command,
     Events,
@@ -22,6 +23,7 @@ from server.ipc.messages import (
     Report,
     RequestEvent,
     RunGenerate,
+    RunInquiry,
     Stop,
     decode_command,
     decode_report,
@@ -60,6 +62,8 @@ def values_of(declared):  # noqa: PLR0911 - one for each sort of type
         return structs(declared)
     origin = getattr(declared, "__origin__", None)
     arguments = get_args(declared)
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is tuple and arguments[-1] is Ellipsis:
         return st.lists(values_of(arguments[0]), max_size=2).map(tuple)
     if origin is tuple:
@@ -118,6 +122,28 @@ def test_events_come_back_as_they_were(kind):
     check()
 
 
+@pytest.mark.parametrize("kind", kinds(requests.Inquiry))
+def test_questions_come_back_as_they_were(kind):
+    @settings(max_examples=20)
+    @given(structs(kind))
+    def check(question):
+        command = RunInquiry(question)
+        assert command == decode_command(encode_message(command))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", kinds(requests.InquiryResult))
+def test_answers_come_back_as_they_were(kind):
+    @settings(max_examples=20)
+    @given(structs(kind))
+    def check(answer):
+        report = Answered("r", answer)
+        assert report == decode_report(encode_message(report))
+
+    check()
+
+
 def test_bytes_that_are_no_characters_survive():
     """Token pieces and paths need not be text."""
     record = events.TokenLogprob(1, b"\xff\xc3", -0.5, ())
@@ -159,7 +185,8 @@ def test_numbers_of_a_wrong_kind_are_refused():
 
 
 def test_tags_tell_all_messages_apart():
-    for union in (Command, Report, events.Event):
+    unions = (requests.Inquiry, requests.InquiryResult, requests.Constraint)
+    for union in (Command, Report, events.Event, *unions):
         tags = [kind.__struct_config__.tag for kind in get_args(union)]
         assert len(set(tags)) == len(tags)
 

@@ -302,3 +302,14 @@ def test_shards_add_up(forge):
     )
     joined = join_shards(summary(forge), [shard, shard])
     assert (joined.n_params, joined.n_tensors, joined.tensor_bytes) == (384, 3, 1_536)
+
+
+def test_what_a_file_recommends_for_sampling_is_kept_as_it_is(forge):
+    keys = {
+        "general.sampling.temp": (FLOAT32, 0.5),
+        "general.sampling.top_k": (INT32, -7),
+        "general.sampling.sequence": (STRING, "top_k;temperature"),
+        "general.sampling.list": (ARRAY, (INT32, [1, 2])),
+    }
+    expected = {"temp": 0.5, "top_k": -7, "sequence": "top_k;temperature"}
+    assert expected == summarize(read(forge(keys=keys))).sampling

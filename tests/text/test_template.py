@@ -15,6 +15,7 @@ from server.text.template import (
     Segment,
     TemplateError,
 )
+from server.text.turns import make_turn
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 FOLDER = Path(__file__).parents[3] / "shared" / "chat-templates"
@@ -295,20 +296,21 @@ def test_a_template_that_insists_on_tools_gets_none_of_them() -> None:
 
 
 def test_arguments_work_as_mapping_and_as_text() -> None:
-    call = ToolCall("i", "f", '{"a":  1}')
-    prompt = ChatPrompt((say("user", "x"), Message("assistant", tool_calls=(call,))))
-    head = "{% if messages|length == 1 %}{{ messages[0].content }}{% else %}"
-    head += "{% set a = messages[1].tool_calls[0].function.arguments %}"
+    call = ToolCall("i", "f", '{"a":  1, "b": [true, {"c": "d"}]}')
+    turns = [make_turn(Message("assistant", tool_calls=(call,)))]
+    head = "{% set a = messages[0].tool_calls[0].function.arguments %}"
     for expression, expected in (
         ("a.a", "1"),
-        ("a|tojson", '{"a": 1}'),
-        ("'<' + a + '>'", '<{"a":  1}>'),
-        ("a ~ '!'", '{"a":  1}!'),
-        ("a", '{"a":  1}'),
+        ("a.b", '[true, {"c": "d"}]'),
+        ("a.b[1]|string", '{"c": "d"}'),
+        ("a|tojson", '{"a": 1, "b": [true, {"c": "d"}]}'),
+        ("'<' + a + '>'", f"<{call.arguments}>"),
+        ("a ~ '!'", f"{call.arguments}!"),
+        ("a", call.arguments),
         ("a is mapping", "True"),
     ):
-        source = head + "{{ " + expression + " }}{% endif %}"
-        assert render(source, prompt) == expected
+        source = head + "{{ " + expression + " }}"
+        assert expected == make(source)._program.draw(turns)
 
 
 @pytest.mark.parametrize(

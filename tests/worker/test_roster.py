@@ -3,7 +3,7 @@
 from server.worker.kvcache import KvCache
 from server.worker.roster import Roster
 from server.worker.tokens import make_tokens
-from tests.worker.fake_backend import FakeBackend
+from tests.worker.fake_backend import FakeBackend, piece
 from tests.worker.loop_run import make_job
 
 
@@ -16,7 +16,7 @@ def make_roster(*, n_cells=64, parallel=2, n_retained=2, **backend_options):
         can_cut=backend.can_cut,
         counts_cells=backend.counts_cells,
     )
-    return Roster(backend, cache, parallel)
+    return Roster(backend, cache, parallel, piece)
 
 
 def names(sequences):

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 from server.core.requests import ChatPrompt, Generate, Prompt, TextPrompt, TokenPrompt
 from server.dialects.json_body import InvalidField
+from server.dialects.openai.constraints import decode_constraint
+from server.dialects.openai.continuation import decode_continuation
 from server.dialects.openai.inputs import decode_inputs
 from server.dialects.openai.messages import decode_messages
+from server.dialects.openai.reasoning import decode_reasoning, shows_reasoning
 from server.dialects.openai.sampling import check_range, decode_sampling, decode_stop
+from server.dialects.openai.tools import decode_tools
 from server.dialects.openai.wire import ChatRequest, CompletionRequest, Sampled
 
 MAX_N = 16
@@ -24,11 +28,15 @@ class Call:
         requests: One generation for each prompt, in the client's order.
         stream: Whether the answer is sent as it grows.
         include_usage: Whether a stream ends with a chunk of token counts.
+        legacy_call: Whether a call is shown as the older `function_call`.
+        reasoning: Whether thoughts are shown.
     """
 
     requests: tuple[Generate, ...]
     stream: bool
     include_usage: bool
+    legacy_call: bool = False
+    reasoning: bool = True
 
     @property
     def n(self) -> int:
@@ -49,9 +57,6 @@ def decode_chat(wire: ChatRequest, *, request_id: str) -> Call:
             range, or asks for what this server cannot do.
     """
     _refuse_unsupported(wire)
-    template_kwargs = dict(wire.chat_template_kwargs or {})
-    if wire.reasoning_effort is not None:
-        template_kwargs.setdefault("reasoning_effort", wire.reasoning_effort)
     if wire.max_completion_tokens is None:
         max_tokens = _max_tokens(wire.max_tokens, "max_tokens")
     else:
@@ -59,16 +64,23 @@ def decode_chat(wire: ChatRequest, *, request_id: str) -> Call:
     request = Generate(
         id=request_id,
         model=_model(wire.model),
-        prompt=ChatPrompt(
-            messages=decode_messages(wire.messages), template_kwargs=template_kwargs
-        ),
+        prompt=_chat_prompt(wire),
         n=_n(wire),
         max_tokens=max_tokens,
         stop=decode_stop(wire.stop),
         top_logprobs=_chat_logprobs(wire),
         sampling=decode_sampling(wire),
+        constraint=decode_constraint(wire),
+        ignore_eos=bool(wire.ignore_eos),
+        cache_prompt=wire.cache_prompt is not False,
     )
-    return _call((request,), wire)
+    return Call(
+        requests=(request,),
+        stream=bool(wire.stream),
+        include_usage=_includes_usage(wire),
+        legacy_call=bool(wire.functions),
+        reasoning=shows_reasoning(wire),
+    )
 
 
 def decode_completion(wire: CompletionRequest, *, request_id: str) -> Call:
@@ -78,7 +90,6 @@ def decode_completion(wire: CompletionRequest, *, request_id: str) -> Call:
         InvalidRequest: A field has a value that means nothing or is out of
             range, or asks for what this server cannot do.
     """
-    _refuse_constraints(wire)
     n = _n(wire)
     if wire.best_of is not None and wire.best_of != n:
         raise InvalidField(
@@ -90,6 +101,7 @@ def decode_completion(wire: CompletionRequest, *, request_id: str) -> Call:
     if wire.logprobs is not None:
         check_range(wire.logprobs, 0, MAX_COMPLETION_LOGPROBS, "logprobs")
     inputs = decode_inputs(wire.prompt, param="prompt", max_items=MAX_PROMPTS)
+    constraint = decode_constraint(wire)
     requests = tuple(
         Generate(
             id=f"{request_id}-{number}" if len(inputs) > 1 else request_id,
@@ -101,19 +113,34 @@ def decode_completion(wire: CompletionRequest, *, request_id: str) -> Call:
             top_logprobs=wire.logprobs,
             echo=bool(wire.echo),
             sampling=decode_sampling(wire),
+            constraint=constraint,
+            ignore_eos=bool(wire.ignore_eos),
+            cache_prompt=wire.cache_prompt is not False,
         )
         for number, item in enumerate(inputs)
     )
-    return _call(requests, wire)
-
-
-def _call(requests: tuple[Generate, ...], wire: Sampled) -> Call:
-    options = wire.stream_options
     return Call(
         requests=requests,
         stream=bool(wire.stream),
-        include_usage=options is not None and bool(options.include_usage),
+        include_usage=_includes_usage(wire),
     )
+
+
+def _chat_prompt(wire: ChatRequest) -> ChatPrompt:
+    messages = decode_messages(wire.messages)
+    tools, choice = decode_tools(wire)
+    return ChatPrompt(
+        messages=messages,
+        template_kwargs=wire.chat_template_kwargs or {},
+        tools=tools,
+        tool_choice=choice,
+        reasoning=decode_reasoning(wire),
+        continues=decode_continuation(wire, messages),
+    )
+
+
+def _includes_usage(wire: Sampled) -> bool:
+    return wire.stream_options is not None and bool(wire.stream_options.include_usage)
 
 
 def _model(name: str) -> str:
@@ -167,25 +194,11 @@ def _chat_logprobs(wire: ChatRequest) -> int | None:
 
 
 def _refuse_unsupported(wire: ChatRequest) -> None:
-    if wire.tools and wire.tool_choice != "none":
-        raise _unsupported("tools", "Leave it out, or set 'tool_choice' to 'none'.")
-    if wire.functions:
-        raise _unsupported("functions", "Leave it out.")
     if wire.audio is not None:
         raise _unsupported("audio", "Models here write text.")
     for number, modality in enumerate(wire.modalities or ()):
         if modality != "text":
             raise _unsupported(f"modalities[{number}]", "Models here write text.")
-    _refuse_constraints(wire)
-
-
-def _refuse_constraints(wire: ChatRequest | CompletionRequest) -> None:
-    if (wire.response_format or {"type": "text"}).get("type") != "text":
-        raise _unsupported("response_format", "Only {'type': 'text'} is supported.")
-    if wire.grammar is not None:
-        raise _unsupported("grammar", "Leave it out.")
-    if wire.json_schema is not None:
-        raise _unsupported("json_schema", "Leave it out.")
 
 
 def _unsupported(param: str, advice: str) -> InvalidField:

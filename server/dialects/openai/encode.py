@@ -45,22 +45,37 @@ class Head(Struct, frozen=True):
     created_s: int
 
 
+class Showing(Struct, frozen=True):
+    """What a client wants to see, and how.
+
+    Args:
+        logprobs: Whether log probabilities were asked for.
+        reasoning: Whether thoughts are shown.
+        legacy_call: Whether the first call is shown as the older
+            `function_call`, and others not at all.
+    """
+
+    logprobs: bool = False
+    reasoning: bool = True
+    legacy_call: bool = False
+
+
 class ChatChunks:
     """Turns the events of one generation into chunks, in order.
 
     Args:
         head: Identity of the answer.
         n: How many choices there are.
-        logprobs: Whether they were asked for.
+        showing: What the client wants to see.
         include_usage: Whether a chunk with token counts comes last.
     """
 
     def __init__(
-        self, head: Head, *, n: int, logprobs: bool, include_usage: bool
+        self, head: Head, *, n: int, showing: Showing, include_usage: bool
     ) -> None:
         self._head = head
         self._n = n
-        self._logprobs = logprobs
+        self._showing = showing
         self._include_usage = include_usage
         self._model = ""
 
@@ -78,12 +93,12 @@ class ChatChunks:
                 yield self._chunk(
                     event.choice, {"content": event.text}, logprobs=event.logprobs
                 )
-            case ReasoningDelta():
-                yield self._chunk(event.choice, {"reasoning_content": event.text})
-            case ToolCallStarted() | ToolCallArgs():
-                yield self._chunk(event.choice, {"tool_calls": [_call_delta(event)]})
+            case ReasoningDelta() | ToolCallStarted() | ToolCallArgs():
+                delta = self._delta(event)
+                if delta is not None:
+                    yield self._chunk(event.choice, delta)
             case ChoiceFinished():
-                reason = finish_reason(event.reason)
+                reason = finish_reason(event.reason, self._showing)
                 yield self._chunk(event.choice, {}, reason=reason)
             case Finished():
                 if self._include_usage:
@@ -96,6 +111,14 @@ class ChatChunks:
                 pass
             case _:
                 assert_never(event)
+
+    def _delta(
+        self, event: ReasoningDelta | ToolCallStarted | ToolCallArgs
+    ) -> Json | None:
+        """Show what is not answer; None where there is nothing to show."""
+        if not isinstance(event, ReasoningDelta):
+            return _call_delta(event, legacy=self._showing.legacy_call)
+        return {"reasoning_content": event.text} if self._showing.reasoning else None
 
     def _envelope(self) -> Json:
         return {
@@ -120,7 +143,7 @@ class ChatChunks:
                 "index": choice,
                 "delta": delta,
                 "logprobs": _logprobs(logprobs)
-                if self._logprobs and logprobs
+                if self._showing.logprobs and logprobs
                 else None,
                 "finish_reason": reason,
             }
@@ -130,7 +153,7 @@ class ChatChunks:
         return chunk
 
 
-def encode_chat(head: Head, fold: Fold, *, logprobs: bool) -> Json:
+def encode_chat(head: Head, fold: Fold, *, showing: Showing) -> Json:
     """Show a finished generation as a chat completion.
 
     Raises:
@@ -144,7 +167,7 @@ def encode_chat(head: Head, fold: Fold, *, logprobs: bool) -> Json:
         "created": head.created_s,
         "model": fold.instance_id,
         "choices": [
-            _choice(number, choice, logprobs=logprobs)
+            _choice(number, choice, showing)
             for number, choice in enumerate(fold.choices)
         ],
         "usage": usage(fold.usage),
@@ -164,7 +187,7 @@ def usage(counts: Usage) -> Json:
     }
 
 
-def finish_reason(reason: FinishReason) -> str:
+def finish_reason(reason: FinishReason, showing: Showing | None = None) -> str:
     """Name the end of a choice in OpenAI's words."""
     match reason:
         case FinishReason.EOS | FinishReason.STOP_STRING:
@@ -172,7 +195,8 @@ def finish_reason(reason: FinishReason) -> str:
         case FinishReason.MAX_TOKENS | FinishReason.CONTEXT:
             return "length"
         case FinishReason.TOOL_CALLS:
-            return "tool_calls"
+            legacy = showing is not None and showing.legacy_call
+            return "function_call" if legacy else "tool_calls"
         case _:
             assert_never(reason)
 
@@ -190,15 +214,18 @@ def escaped(data: bytes, *, prefix: str = "") -> str:
         return prefix + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def _choice(number: int, choice: Choice, *, logprobs: bool) -> Json:
+def _choice(number: int, choice: Choice, showing: Showing) -> Json:
     message: Json = {
         "role": "assistant",
         "content": choice.text or (None if choice.tool_calls else ""),
         "refusal": None,
     }
-    if choice.reasoning:
+    if choice.reasoning and showing.reasoning:
         message["reasoning_content"] = choice.reasoning
-    if choice.tool_calls:
+    if choice.tool_calls and showing.legacy_call:
+        first = choice.tool_calls[0]
+        message["function_call"] = {"name": first.name, "arguments": first.arguments}
+    elif choice.tool_calls:
         message["tool_calls"] = [
             {
                 "id": call.id,
@@ -210,23 +237,32 @@ def _choice(number: int, choice: Choice, *, logprobs: bool) -> Json:
     return {
         "index": number,
         "message": message,
-        "logprobs": _logprobs(choice.logprobs) if logprobs else None,
+        "logprobs": _logprobs(choice.logprobs) if showing.logprobs else None,
         "finish_reason": None
         if choice.reason is None
-        else finish_reason(choice.reason),
+        else finish_reason(choice.reason, showing),
     }
 
 
-def _call_delta(event: ToolCallStarted | ToolCallArgs) -> Json:
+def _call_delta(event: ToolCallStarted | ToolCallArgs, *, legacy: bool) -> Json | None:
+    """Show the next piece of a call; None where there is nothing to show."""
     # Clients concatenate id and name, so each is sent once.
     if isinstance(event, ToolCallArgs):
-        return {"index": event.index, "function": {"arguments": event.text}}
-    return {
-        "index": event.index,
-        "id": event.id,
-        "type": "function",
-        "function": {"name": event.name, "arguments": ""},
-    }
+        if not event.text:
+            return None
+        function = {"arguments": event.text}
+        shown: Json = {"index": event.index, "function": function}
+    else:
+        function = {"name": event.name, "arguments": ""}
+        shown = {
+            "index": event.index,
+            "id": event.id,
+            "type": "function",
+            "function": function,
+        }
+    if not legacy:
+        return {"tool_calls": [shown]}
+    return None if event.index else {"function_call": function}
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> Json:

@@ -77,7 +77,7 @@ def decode_inputs(value: object, *, param: str, max_items: int) -> tuple[Input, 
     if not value:
         raise InvalidField(f"Invalid '{param}': the array is empty.", param=param)
     if _is_number(value[0]):
-        return (_token_ids(value, param),)
+        return (decode_token_ids(value, param),)
     if len(value) > max_items:
         raise InvalidField(
             f"Invalid '{param}': {len(value)} entries are more than the limit of "
@@ -96,10 +96,15 @@ def _input(item: object, param: str) -> Input:
         raise wrong_type(param, "a string or an array of token ids", item)
     if not item:
         raise InvalidField(f"Invalid '{param}': the array is empty.", param=param)
-    return _token_ids(item, param)
+    return decode_token_ids(item, param)
 
 
-def _token_ids(values: list[object], param: str) -> tuple[int, ...]:
+def decode_token_ids(values: list[object], param: str) -> tuple[int, ...]:
+    """Read a list of token ids.
+
+    Raises:
+        InvalidRequest: An entry that no vocabulary has.
+    """
     return tuple(_token_id(value, param, number) for number, value in enumerate(values))
 
 

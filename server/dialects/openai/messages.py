@@ -1,10 +1,19 @@
-"""A conversation as OpenAI's clients write it, read into messages. Pure."""
+"""A conversation as OpenAI's clients write it, read into messages. Pure.
+
+What clients echo is taken as they echo it: content that is null, a string or
+parts, calls without ids, arguments as text or as an object, results of every
+JSON type. A call without an id gets one, and a result without one gets that of
+the call it answers, because some templates print ids; the same conversation
+always gets the same ids.
+"""
 
 from typing import Any
 
+import msgspec
+
 from server.core.requests import Message, Text, ToolCall
 from server.dialects.json_body import InvalidField, missing, wrong_type
-from server.dialects.openai.wire import ChatMessage, PastToolCall
+from server.dialects.openai.wire import CalledFunction, ChatMessage, PastToolCall
 
 ROLES = {
     "system": "system",
@@ -16,7 +25,12 @@ ROLES = {
 }
 """Roles of the wire and what they are to the model."""
 
-TEXT_PARTS = {"text": "text", "refusal": "refusal"}
+TEXT_PARTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+}
 """Types of parts that hold text, and the field that holds it."""
 
 MEDIA_PARTS = {
@@ -35,42 +49,104 @@ def decode_messages(wire: list[ChatMessage]) -> tuple[Message, ...]:
 
     Raises:
         InvalidRequest: No message, an unknown role, content of the wrong
-            type, missing or not text.
+            type, missing or not text, or a call that is none.
     """
     if not wire:
         raise InvalidField(
             "Invalid 'messages': the array is empty. Send at least one message.",
             param="messages",
         )
+    ids = _CallIds(wire)
     return tuple(
-        _message(message, f"messages[{number}]") for number, message in enumerate(wire)
+        _message(message, f"messages[{number}]", ids)
+        for number, message in enumerate(wire)
     )
 
 
-def _message(wire: ChatMessage, param: str) -> Message:
+class _CallIds:
+    """Gives ids to calls that have none, and remembers what is unanswered."""
+
+    def __init__(self, wire: list[ChatMessage]) -> None:
+        self._taken = {
+            call.id for message in wire for call in message.tool_calls or () if call.id
+        }
+        self._n_made = 0
+        self._open: list[ToolCall] = []
+
+    def add(self, calls: tuple[ToolCall, ...]) -> None:
+        """Take the calls of an assistant's turn; older ones stay unanswered."""
+        self._open = list(calls)
+
+    def make(self) -> str:
+        """Make an id of nine letters and digits, as Mistral's templates want."""
+        while True:
+            call_id = f"call{self._n_made:05d}"
+            self._n_made += 1
+            if call_id not in self._taken:
+                return call_id
+
+    def answer(self, call_id: str | None, name: str | None) -> str | None:
+        """Find which call a result belongs to: by id, by name, then in order."""
+        if call_id:
+            self._open = [call for call in self._open if call.id != call_id]
+            return call_id
+        named = [call for call in self._open if call.name == name] or self._open
+        if not named:
+            return None
+        found = named[0]
+        self._open.remove(found)
+        return found.id
+
+
+def _message(wire: ChatMessage, param: str, ids: _CallIds) -> Message:
     role = ROLES.get(wire.role)
-    if role is None:
-        raise InvalidField(
-            f"Invalid '{param}.role': expected one of {', '.join(ROLES)}.",
-            param=f"{param}.role",
-        )
-    calls = _tool_calls(wire, param) if role == "assistant" else ()
+    match role:
+        case None:
+            raise InvalidField(
+                f"Invalid '{param}.role': expected one of {', '.join(ROLES)}.",
+                param=f"{param}.role",
+            )
+        case "assistant":
+            return _assistant(wire, param, ids)
+        case "tool":
+            return _result(wire, param, ids)
+        case _:
+            content = _content(wire.content, f"{param}.content")
+            if content is None:
+                raise _no_content(param)
+            return Message(role=role, content=content, name=wire.name)
+
+
+def _assistant(wire: ChatMessage, param: str, ids: _CallIds) -> Message:
+    calls = _tool_calls(wire, param, ids)
+    ids.add(calls)
     reasoning = wire.reasoning_content or wire.reasoning
     content = _content(wire.content, f"{param}.content")
-    if content is None and not (role == "assistant" and (calls or reasoning)):
-        raise InvalidField(
-            f"Missing required parameter: '{param}.content'. Only an assistant "
-            "message with tool_calls or reasoning_content may do without.",
-            code="missing_required_parameter",
-            param=f"{param}.content",
-        )
+    if content is None and wire.refusal is not None:
+        content = (Text(wire.refusal),)
+    if content is None and not calls and not reasoning:
+        raise _no_content(param)
     return Message(
-        role=role,
+        role="assistant",
         content=content,
         name=wire.name,
-        reasoning=reasoning if role == "assistant" else None,
+        reasoning=reasoning,
         tool_calls=calls,
-        tool_call_id=wire.tool_call_id,
+    )
+
+
+def _result(wire: ChatMessage, param: str, ids: _CallIds) -> Message:
+    """Read what a tool gave back; nothing at all is an empty text."""
+    content: tuple[Text, ...] | None
+    if isinstance(wire.content, dict):
+        content = (Text(_json_text(wire.content)),)
+    else:
+        content = _content(wire.content, f"{param}.content")
+    return Message(
+        role="tool",
+        content=content or (Text(""),),
+        name=wire.name,
+        tool_call_id=ids.answer(wire.tool_call_id, wire.name),
     )
 
 
@@ -113,24 +189,48 @@ def _part(part: object, param: str) -> Text:
     return Text(text)
 
 
-def _tool_calls(wire: ChatMessage, param: str) -> tuple[ToolCall, ...]:
+def _tool_calls(wire: ChatMessage, param: str, ids: _CallIds) -> tuple[ToolCall, ...]:
     calls = tuple(
-        _tool_call(call, f"{param}.tool_calls[{number}]")
+        _tool_call(call, f"{param}.tool_calls[{number}]", ids)
         for number, call in enumerate(wire.tool_calls or ())
     )
     if calls or wire.function_call is None:
         return calls
-    old = wire.function_call
-    return (ToolCall(id="", name=old.name, arguments=old.arguments),)
+    return (_called(wire.function_call, ids.make(), f"{param}.function_call"),)
 
 
-def _tool_call(call: PastToolCall, param: str) -> ToolCall:
-    if call.type not in (None, "function"):
+def _tool_call(call: PastToolCall, param: str, ids: _CallIds) -> ToolCall:
+    if call.type not in (None, "", "function"):
         raise InvalidField(
             f"Invalid '{param}.type': expected 'function'.", param=f"{param}.type"
         )
     if call.function is None:
         raise missing(f"{param}.function")
-    return ToolCall(
-        id=call.id or "", name=call.function.name, arguments=call.function.arguments
+    return _called(call.function, call.id or ids.make(), f"{param}.function")
+
+
+def _called(function: CalledFunction, call_id: str, param: str) -> ToolCall:
+    """Read a call; text that is no JSON stays, for the model may have written it."""
+    match function.arguments:
+        case None | "":
+            text = "{}"
+        case str(text):
+            pass
+        case dict() as fields:
+            text = _json_text(fields)
+        case other:
+            raise wrong_type(f"{param}.arguments", "a JSON text or an object", other)
+    return ToolCall(id=call_id, name=function.name, arguments=text)
+
+
+def _json_text(value: dict[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _no_content(param: str) -> InvalidField:
+    return InvalidField(
+        f"Missing required parameter: '{param}.content'. Only an assistant "
+        "message with tool_calls or reasoning_content may do without.",
+        code="missing_required_parameter",
+        param=f"{param}.content",
     )

@@ -1,29 +1,29 @@
 """The endpoints of the OpenAI dialect: bytes in, the engine, bytes out."""
 
-import secrets
-import time
 from collections.abc import Callable, Iterator
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.core.errors import ErrorInfo, RouteNotFound
-from server.core.events import Event
+from server.core.events import Event, Started
 from server.core.fold import Fold
 from server.dialects.description import describe_body
 from server.dialects.feed import Feed, collect, start, until_disconnect
 from server.dialects.json_body import MAX_DEPTH, M, read_body
+from server.dialects.openai.answers import json_response, make_head
 from server.dialects.openai.decode import Call, decode_chat, decode_completion
-from server.dialects.openai.encode import ChatChunks, Head, Json, encode_chat
+from server.dialects.openai.encode import ChatChunks, Json, Showing, encode_chat
 from server.dialects.openai.encode_lists import (
     encode_embeddings,
     encode_model,
     encode_models,
 )
 from server.dialects.openai.encode_text import CompletionChunks, encode_completion
-from server.dialects.openai.errors import JSON_MEDIA_TYPE, error_object
+from server.dialects.openai.errors import error_object
 from server.dialects.openai.inputs import decode_embedding
+from server.dialects.openai.text_routes import build_text_router
+from server.dialects.openai.warning_header import warn
 from server.dialects.openai.wire import (
     ChatRequest,
     CompletionRequest,
@@ -31,9 +31,6 @@ from server.dialects.openai.wire import (
 )
 from server.dialects.sse import DONE, EventStream, frame
 from server.engine.api import Engine
-
-ID_CHARS = "0123456789abcdefghijklmnopqrstuvwxyz"
-ID_LENGTH = 21
 
 
 class Endpoints:
@@ -61,34 +58,40 @@ class Endpoints:
 
     async def list_models(self) -> Response:
         """List every model that can be asked for."""
-        return _json(encode_models(await self._engine.list_models()))
+        return json_response(encode_models(await self._engine.list_models()))
 
     async def retrieve_model(self, model_id: str) -> Response:
         """Show one model; the id may hold slashes."""
         if not model_id:
             raise RouteNotFound("No model is named. List all with GET /v1/models.")
-        return _json(encode_model(await self._engine.find_model(model_id)))
+        return json_response(encode_model(await self._engine.find_model(model_id)))
 
     async def create_chat_completion(self, request: Request) -> Response:
         """Continue a conversation."""
         wire = await self._read(ChatRequest, request)
-        head = _head("chatcmpl-")
+        head = make_head("chatcmpl-")
         call = decode_chat(wire, request_id=head.id)
-        logprobs = call.top_logprobs is not None
+        showing = Showing(
+            logprobs=call.top_logprobs is not None,
+            reasoning=call.reasoning,
+            legacy_call=call.legacy_call,
+        )
         if call.stream:
             chunks = ChatChunks(
-                head, n=call.n, logprobs=logprobs, include_usage=call.include_usage
+                head, n=call.n, showing=showing, include_usage=call.include_usage
             )
             return await self._stream(
                 request, call, lambda _, event: chunks.chunks(event)
             )
         (fold,) = await self._complete(request, call)
-        return _json(encode_chat(head, fold, logprobs=logprobs))
+        return warn(
+            json_response(encode_chat(head, fold, showing=showing)), fold.warnings
+        )
 
     async def create_completion(self, request: Request) -> Response:
         """Continue texts as they stand, without a chat template."""
         wire = await self._read(CompletionRequest, request)
-        head = _head("cmpl-")
+        head = make_head("cmpl-")
         call = decode_completion(wire, request_id=head.id)
         logprobs = call.top_logprobs is not None
         if call.stream:
@@ -101,16 +104,19 @@ class Endpoints:
             )
             return await self._stream(request, call, chunks.chunks)
         folds = await self._complete(request, call)
-        return _json(encode_completion(head, folds, logprobs=logprobs))
+        return warn(
+            json_response(encode_completion(head, folds, logprobs=logprobs)),
+            [text for fold in folds for text in fold.warnings],
+        )
 
     async def create_embeddings(self, request: Request) -> Response:
         """Turn texts into vectors."""
         wire = await self._read(EmbeddingRequest, request)
-        call = decode_embedding(wire, request_id=_head("embd-").id)
+        call = decode_embedding(wire, request_id=make_head("embd-").id)
         answer = await until_disconnect(
             request.receive, self._engine.embed(call.request)
         )
-        return _json(encode_embeddings(answer, base64=call.base64))
+        return json_response(encode_embeddings(answer, base64=call.base64))
 
     async def _read(self, model: type[M], request: Request) -> M:
         body = await request.body()
@@ -136,7 +142,7 @@ class Endpoints:
         except BaseException:
             await feed.aclose()
             raise
-        return EventStream(
+        stream = EventStream(
             feed,
             first,
             _ChunkFrames(chunks),
@@ -144,6 +150,8 @@ class Endpoints:
             shutdown_grace_s=self._shutdown_grace_s,
             request_id=request.state.request_id,
         )
+        started = [event for _, event in first if isinstance(event, Started)]
+        return warn(stream, [text for event in started for text in event.warnings])
 
     def _feed(self, call: Call) -> Feed:
         return Feed([self._engine.generate(request) for request in call.requests])
@@ -172,7 +180,7 @@ def build_router(
     shutdown_grace_s: float,
     max_json_depth: int = MAX_DEPTH,
 ) -> APIRouter:
-    """Build the routes under `/v1`.
+    """Build the routes under `/v1`, and llama.cpp's about text.
 
     Args:
         engine: Runs the requests.
@@ -199,13 +207,7 @@ def build_router(
         router.add_api_route(
             path, handler, methods=["POST"], openapi_extra=describe_body(wire)
         )
-    return router
-
-
-def _head(prefix: str) -> Head:
-    name = "".join(secrets.choice(ID_CHARS) for _ in range(ID_LENGTH))
-    return Head(id=prefix + name, created_s=int(time.time()))
-
-
-def _json(body: Json) -> Response:
-    return Response(msgspec.json.encode(body), media_type=JSON_MEDIA_TYPE)
+    both = APIRouter()
+    both.include_router(router)
+    both.include_router(build_text_router(engine, max_json_depth=max_json_depth))
+    return both

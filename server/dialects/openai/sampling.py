@@ -1,19 +1,17 @@
 """The fields that say how tokens are drawn, and their ranges. Pure.
 
-Ranges are OpenAI's, but for `temperature`: llama.cpp's users go above 2, so
-the bound is 10.
+The ranges themselves are the same for everybody who may set a field:
+`server.core.sampling`. Those of the penalties are OpenAI's; `temperature` goes
+beyond its 2, since llama.cpp's users do.
 """
 
 from typing import Any
 
+from server.core import sampling as rules
 from server.core.requests import Sampling
 from server.dialects.json_body import InvalidField, wrong_type
 from server.dialects.openai.wire import Sampled
 
-MAX_TEMPERATURE = 10
-MAX_REPEAT_PENALTY = 10
-MAX_PENALTY = 2
-MAX_TOP_K = 2**31 - 1
 MAX_TOKEN_ID = 2**31 - 1
 MAX_BIAS = 100
 MAX_BIASES = 1024
@@ -23,33 +21,19 @@ MAX_TOKEN_DIGITS = 10
 
 
 def decode_sampling(wire: Sampled) -> Sampling:
-    """Check every sampling field that was given; the rest keeps its default.
+    """Check every sampling field that was given; the rest stays open.
 
     Raises:
         InvalidRequest: A value is out of its range.
     """
     given: dict[str, Any] = {}
-    for name, low, high in (
-        ("temperature", 0, MAX_TEMPERATURE),
-        ("top_p", 0, 1),
-        ("min_p", 0, 1),
-        ("typical_p", 0, 1),
-        ("repeat_penalty", 0, MAX_REPEAT_PENALTY),
-        ("presence_penalty", -MAX_PENALTY, MAX_PENALTY),
-        ("frequency_penalty", -MAX_PENALTY, MAX_PENALTY),
-    ):
+    for name in rules.FIELDS:
         value = getattr(wire, name)
         if value is not None:
-            check_range(value, low, high, name)
-            given[name] = float(value)
-    if given.get("repeat_penalty") == 0:
-        raise InvalidField(
-            "Invalid 'repeat_penalty': it must be above 0; 1 turns it off.",
-            param="repeat_penalty",
-        )
-    if wire.top_k is not None:
-        check_range(wire.top_k, -1, MAX_TOP_K, "top_k")
-        given["top_k"] = max(wire.top_k, 0)
+            try:
+                given[name] = rules.check_field(name, value)
+            except rules.UnfitSetting as error:
+                raise _refuse(error) from None
     if wire.seed is not None:
         given["seed"] = fold_seed(wire.seed)
     if wire.logit_bias:
@@ -101,11 +85,20 @@ def check_range(value: float, low: float, high: float, param: str) -> None:
     Raises:
         InvalidRequest: The number is outside, or not a number at all.
     """
-    if not low <= value <= high:
-        shown = value if abs(value) < 2**64 else "the number"
-        raise InvalidField(
-            f"Invalid '{param}': {shown} is outside of {low} to {high}.", param=param
-        )
+    try:
+        rules.check_range(param, value, low, high)
+    except rules.UnfitSetting as error:
+        raise _refuse(error) from None
+
+
+def _refuse(error: rules.UnfitSetting) -> InvalidField:
+    is_type = isinstance(error, rules.WrongKind)
+    what = "Invalid type for" if is_type else "Invalid"
+    return InvalidField(
+        f"{what} '{error.field}': {error.reason}",
+        code="invalid_type" if is_type else "invalid_value",
+        param=error.field,
+    )
 
 
 def _stop(item: object, param: str) -> str:

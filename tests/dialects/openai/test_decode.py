@@ -4,11 +4,16 @@ from server.core.errors import InvalidRequest
 from server.core.requests import (
     ChatPrompt,
     Generate,
+    JsonSchema,
     Message,
+    OneOf,
+    Reasoning,
     Sampling,
     Text,
     TextPrompt,
     TokenPrompt,
+    Tool,
+    ToolChoice,
 )
 from server.dialects.openai.decode import decode_chat, decode_completion
 from server.dialects.openai.wire import ChatRequest, CompletionRequest
@@ -71,16 +76,45 @@ def test_a_full_chat_reaches_the_engine_complete():
         request.top_logprobs,
     )
     assert Sampling(temperature=0.0, top_k=0, seed=5) == request.sampling
-    assert {"enable_thinking": False, "reasoning_effort": "low"} == (
-        request.prompt.template_kwargs
+    assert {"enable_thinking": False} == request.prompt.template_kwargs
+    assert Reasoning(enabled=False, effort="low") == request.prompt.reasoning
+
+
+def test_what_a_chat_can_ask_for_beyond_words_reaches_the_engine():
+    call = chat(
+        messages=[*MESSAGES, {"role": "assistant", "content": "He"}],
+        tools=[{"type": "function", "function": {"name": "f"}}],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        response_format={"type": "json_object"},
+        reasoning_budget=5,
+        ignore_eos=True,
+        cache_prompt=False,
+        include_reasoning=False,
     )
+    (request,) = call.requests
+    prompt = request.prompt
+    assert ((Tool("f"),), ToolChoice(mode="required", parallel=False), True) == (
+        prompt.tools,
+        prompt.tool_choice,
+        prompt.continues,
+    )
+    assert 5 == prompt.reasoning.budget_tokens
+    assert JsonSchema({"type": "object"}) == request.constraint
+    assert (True, False) == (request.ignore_eos, request.cache_prompt)
+    assert (False, False) == (call.reasoning, call.legacy_call)
 
 
-def test_template_variables_given_by_name_win():
-    (request,) = chat(
-        reasoning_effort="low", chat_template_kwargs={"reasoning_effort": "high"}
-    ).requests
-    assert {"reasoning_effort": "high"} == request.prompt.template_kwargs
+def test_calls_are_shown_in_the_older_form_to_who_declares_functions():
+    assert chat(functions=[{"name": "f"}]).legacy_call
+    assert not chat(functions=[]).legacy_call
+    assert not chat(tools=[{"type": "function", "function": {"name": "f"}}]).legacy_call
+
+
+@pytest.mark.parametrize("value", [None, True])
+def test_the_cache_is_used_unless_it_is_refused(value):
+    assert chat(cache_prompt=value).requests[0].cache_prompt
+    assert not chat(ignore_eos=value and False).requests[0].ignore_eos
 
 
 @pytest.mark.parametrize(
@@ -108,7 +142,9 @@ def test_logprobs_without_a_count_lists_no_alternatives():
     "fields",
     [
         {"tools": [], "tool_choice": "auto"},
-        {"tools": [{"type": "function"}], "tool_choice": "none"},
+        {"grammar": "", "json_schema": None},
+        {"reasoning_format": "auto", "include_reasoning": True},
+        {"continue_final_message": False, "add_generation_prompt": True},
         {"functions": []},
         {"response_format": {"type": "text"}},
         {"modalities": ["text"]},
@@ -124,13 +160,6 @@ def test_what_clients_send_by_habit_is_ignored(fields):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tools": [{"type": "function"}], "tool_choice": "required"}, "tools"),
-        ({"functions": [{"name": "f"}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"json_schema": {}}}, "response_format"),
-        ({"grammar": "root ::= x"}, "grammar"),
-        ({"json_schema": {}}, "json_schema"),
         ({"modalities": ["text", "audio"]}, "modalities[1]"),
         ({"audio": {"voice": "v"}}, "audio"),
     ],
@@ -192,6 +221,12 @@ def test_several_prompts_are_several_requests_with_ids_of_their_own():
         )
 
 
+def test_every_prompt_of_a_completion_has_the_same_form():
+    call = completion(prompt=["a", "b"], choice=["x"], ignore_eos=True)
+    assert [OneOf(("x",))] * 2 == [request.constraint for request in call.requests]
+    assert all(r.ignore_eos and r.cache_prompt for r in call.requests)
+
+
 def test_a_suffix_belongs_to_text():
     assert TextPrompt("p", suffix="s") == completion(suffix="s").requests[0].prompt
     assert TextPrompt("p") == completion(suffix="").requests[0].prompt
@@ -208,7 +243,7 @@ def test_a_suffix_belongs_to_text():
         ({"prompt": []}, "invalid_value", "prompt"),
         ({"prompt": None}, "missing_required_parameter", "prompt"),
         ({"prompt": [[]]}, "invalid_value", "prompt[0]"),
-        ({"grammar": "x"}, "unsupported_parameter", "grammar"),
+        ({"regex": "x", "choice": ["x"]}, "invalid_value", "choice"),
     ],
 )
 def test_a_wrong_completion_is_refused(fields, code, param):

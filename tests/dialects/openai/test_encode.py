@@ -23,6 +23,7 @@ from server.core.fold import Fold
 from server.dialects.openai.encode import (
     ChatChunks,
     Head,
+    Showing,
     encode_chat,
     escaped,
     finish_reason,
@@ -79,15 +80,17 @@ TWO_CHOICES = (
 )
 
 
-def whole(events, *, n=1, logprobs=False):
+def whole(events, *, n=1, **showing):
     fold = Fold(n)
     for event in events:
         fold.add(event)
-    return encode_chat(HEAD, fold, logprobs=logprobs)
+    return encode_chat(HEAD, fold, showing=Showing(**showing))
 
 
-def chunks(events, *, n=1, logprobs=False, include_usage=False):
-    encoder = ChatChunks(HEAD, n=n, logprobs=logprobs, include_usage=include_usage)
+def chunks(events, *, n=1, include_usage=False, **showing):
+    encoder = ChatChunks(
+        HEAD, n=n, showing=Showing(**showing), include_usage=include_usage
+    )
     return [chunk for event in events for chunk in encoder.chunks(event)]
 
 
@@ -233,6 +236,70 @@ def test_streamed_calls_send_id_and_name_once():
         {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
         {},
     ] == deltas
+
+
+def test_a_call_without_a_piece_of_arguments_brings_no_empty_delta():
+    events = (
+        Started("m", 1),
+        ToolCallStarted(0, 0, "id0", "f"),
+        ToolCallArgs(0, 0, ""),
+        ToolCallArgs(0, 0, "{}"),
+        ToolCallEnded(0, 0, "{}"),
+        ChoiceFinished(0, FinishReason.TOOL_CALLS),
+    )
+    deltas = [c["choices"][0]["delta"] for c in chunks(events)]
+    assert ["", "{}"] == [
+        delta["tool_calls"][0]["function"]["arguments"]
+        for delta in deltas
+        if "tool_calls" in delta
+    ]
+    assert [{"role"}, {"tool_calls"}, {"tool_calls"}, set()] == list(map(set, deltas))
+
+
+def test_nothing_is_shown_of_calls_and_thoughts_that_are_not_there():
+    message = whole(TWO_CHOICES, n=2)["choices"][0]["message"]
+    assert {"role", "content", "refusal"} == set(message)
+    for chunk in chunks(TWO_CHOICES, n=2):
+        assert set(chunk["choices"][0]["delta"]) <= {"role", "content"}
+
+
+def test_the_older_form_shows_one_call_without_index_and_id():
+    (choice,) = whole(THOUGHT_AND_CALLS, legacy_call=True)["choices"]
+    assert "function_call" == choice["finish_reason"]
+    assert "tool_calls" not in choice["message"]
+    assert {"name": "get-it", "arguments": '{"a":1}'} == (
+        choice["message"]["function_call"]
+    )
+    shown = [c["choices"][0] for c in chunks(THOUGHT_AND_CALLS, legacy_call=True)]
+    assert [
+        {"name": "get-it", "arguments": ""},
+        {"arguments": '{"a"'},
+        {"arguments": ":1}"},
+    ] == [c["delta"]["function_call"] for c in shown if "function_call" in c["delta"]]
+    assert not any("tool_calls" in c["delta"] for c in shown)
+    assert "function_call" == shown[-1]["finish_reason"]
+
+
+def test_thoughts_that_are_not_wanted_are_left_out_but_counted():
+    (choice,) = (answer := whole(THOUGHT_AND_CALLS, reasoning=False))["choices"]
+    assert "reasoning_content" not in choice["message"]
+    assert 5 == answer["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    for chunk in chunks(THOUGHT_AND_CALLS, reasoning=False):
+        assert "reasoning_content" not in chunk["choices"][0]["delta"]
+
+
+def test_log_probabilities_are_those_of_the_answer_alone():
+    events = (
+        Started("m", 1),
+        ReasoningDelta(0, "hm", (TOKEN,)),
+        TextDelta(0, "a", (TOKEN,)),
+        ChoiceFinished(0, FinishReason.EOS),
+        FINISHED,
+    )
+    (choice,) = whole(events, logprobs=True)["choices"]
+    assert {"content": [SHOWN_TOKEN], "refusal": None} == choice["logprobs"]
+    shown = [c["choices"][0]["logprobs"] for c in chunks(events, logprobs=True)]
+    assert [None, None, {"content": [SHOWN_TOKEN], "refusal": None}, None] == shown
 
 
 def test_an_error_is_no_chunk():

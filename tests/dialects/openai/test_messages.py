@@ -54,7 +54,110 @@ def test_a_past_tool_call_and_its_result_are_kept():
     assert (ToolCall("c1", "add", '{"a": 1}'),) == past.tool_calls
     assert "c1" == result.tool_call_id
     (old,) = messages({"role": "assistant", "function_call": call})
-    assert (ToolCall("", "add", '{"a": 1}'),) == old.tool_calls
+    assert (ToolCall("call00000", "add", '{"a": 1}'),) == old.tool_calls
+
+
+ASSISTANT = {"role": "assistant", "content": None}
+
+
+def call(name, arguments="{}", **fields):
+    return {"function": {"name": name, "arguments": arguments}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ({"a": ["é", None]}, '{"a":["é",null]}'),
+        ('{"a": ', '{"a": '),
+        ("", "{}"),
+        (None, "{}"),
+    ],
+)
+def test_arguments_come_as_text_or_as_an_object(arguments, text):
+    (message,) = messages({**ASSISTANT, "tool_calls": [call("f", arguments)]})
+    assert text == message.tool_calls[0].arguments
+
+
+def test_calls_and_results_without_ids_find_each_other():
+    past, second, first, again, result = messages(
+        {**ASSISTANT, "tool_calls": [call("f"), call("g"), call("h", id="call00001")]},
+        {"role": "function", "name": "g", "content": "2"},
+        {"role": "tool", "content": "1"},
+        {**ASSISTANT, "tool_calls": [call("f", id="", type="")]},
+        {"role": "tool", "tool_call_id": "", "content": "3"},
+    )
+    assert ["call00000", "call00002", "call00001"] == [c.id for c in past.tool_calls]
+    assert ("call00002", "call00000") == (second.tool_call_id, first.tool_call_id)
+    assert again.tool_calls[0].id == result.tool_call_id == "call00003"
+
+
+def test_results_without_ids_and_names_answer_in_order():
+    results = messages(
+        {**ASSISTANT, "tool_calls": [call("f", id="a"), call("g", id="b")]},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+        {"role": "tool", "content": "3"},
+    )[1:]
+    assert ["a", "b", None] == [result.tool_call_id for result in results]
+
+
+def test_a_result_that_answers_nothing_has_no_id():
+    past, first, second = messages(
+        {**ASSISTANT, "tool_calls": [call("f", id="a")]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "tool", "content": "2"},
+    )
+    assert ("a", None) == (first.tool_call_id, second.tool_call_id)
+    assert "a" == past.tool_calls[0].id
+
+
+def test_ids_are_the_same_every_time():
+    past = {**ASSISTANT, "tool_calls": [call("f"), call("g")]}
+    assert messages(past, past) == messages(past, past)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("x", (Text("x"),)),
+        (
+            [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+            (Text("a"), Text("b")),
+        ),
+        ({"ok": True, "n": [1]}, (Text('{"ok":true,"n":[1]}'),)),
+        (None, (Text(""),)),
+        ([], (Text(""),)),
+    ],
+)
+def test_a_result_may_be_of_any_form(content, expected):
+    (message,) = messages({"role": "tool", "tool_call_id": "a", "content": content})
+    assert expected == message.content
+
+
+def test_an_answer_is_taken_as_the_server_gave_it():
+    (message,) = messages(
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "annotations": None,
+            "audio": None,
+            "function_call": None,
+            "reasoning_content": "6*7",
+            "tool_calls": [{"id": "i", "type": "function", **call("get-it.x:y")}],
+        }
+    )
+    assert (
+        Message(
+            role="assistant",
+            reasoning="6*7",
+            tool_calls=(ToolCall("i", "get-it.x:y", "{}"),),
+        )
+        == message
+    )
+    (refused,) = messages({**ASSISTANT, "refusal": "no"})
+    assert (Text("no"),) == refused.content
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
@@ -140,6 +243,18 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
             "invalid_value",
             "messages[1].tool_calls[0].type",
             "expected 'function'.",
+        ),
+        (
+            {**ASSISTANT, "tool_calls": [call("f", [1])]},
+            "invalid_type",
+            "messages[1].tool_calls[0].function.arguments",
+            "expected a JSON text or an object, but got an array.",
+        ),
+        (
+            {"role": "tool", "content": 5},
+            "invalid_type",
+            "messages[1].content",
+            "expected a string or an array of parts, but got a number.",
         ),
         (
             {"role": "assistant", "tool_calls": [{"id": "a"}]},

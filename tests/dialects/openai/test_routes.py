@@ -12,28 +12,43 @@ from server.core.events import (
     Failed,
     Finished,
     FinishReason,
-    ReasoningDelta,
     Started,
     TextDelta,
     Timings,
     TokenLogprob,
-    ToolCallArgs,
-    ToolCallEnded,
-    ToolCallStarted,
     TopLogprob,
     Usage,
 )
-from tests.fake_engine import FOREVER_S, TINY, VARIANT, FakeEngine, answer
+from tests.fake_engine import (
+    FOREVER_S,
+    TINY,
+    VARIANT,
+    FakeEngine,
+    answer,
+    call_tools,
+)
 from tests.live_server import (
     exchange,
     open_raw,
     post_bytes,
     post_json,
+    read_all,
 )
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = {"model": "tiny", "messages": MESSAGES}
 FINISHED = Finished(Usage(12, 9, 4, 5), Timings(0.0, 0.1, 0.2))
+TEXT_PART = {"type": "text", "text": "2"}
+TOOLS = [
+    {"type": "function", "function": {"name": "get-it", "parameters": {}}},
+    {"type": "function", "function": {"name": "Sub.x"}},
+]
+CALLS = call_tools(
+    ("11", "get-it", ('{"a"', ":1}")),
+    ("12", "Sub.x", ("{}",)),
+    thought=("hm", "m"),
+    text=("Wa", "it."),
+)
 OVERFLOW = Failed(ContextLengthExceeded(n_prompt=9000, n_ctx=4096).to_info())
 
 
@@ -130,30 +145,94 @@ def test_the_client_streams_what_it_would_have_got_at_once(client_of):
 
 
 def test_the_client_joins_parallel_tool_calls_and_thinking(client_of):
-    engine = FakeEngine(
-        [
-            Started(TINY.id, 3),
-            ReasoningDelta(0, "hm"),
-            ToolCallStarted(0, 0, "11", "get-it"),
-            ToolCallArgs(0, 0, '{"a"'),
-            ToolCallArgs(0, 0, ":1}"),
-            ToolCallEnded(0, 0, '{"a":1}'),
-            ToolCallStarted(0, 1, "12", "Sub.x"),
-            ToolCallArgs(0, 1, "{}"),
-            ToolCallEnded(0, 1, "{}"),
-            ChoiceFinished(0, FinishReason.TOOL_CALLS),
-            FINISHED,
-        ]
-    )
-    with client_of(engine).chat.completions.stream(
-        model="tiny", messages=MESSAGES
+    client = client_of(FakeEngine(CALLS))
+    with client.chat.completions.stream(
+        model="tiny", messages=MESSAGES, tools=TOOLS
     ) as stream:
-        (choice,) = stream.get_final_completion().choices
-    assert "tool_calls" == choice.finish_reason
-    assert [("11", "get-it", '{"a":1}'), ("12", "Sub.x", "{}")] == [
-        (call.id, call.function.name, call.function.arguments)
-        for call in choice.message.tool_calls
+        (streamed,) = stream.get_final_completion().choices
+    (whole,) = client.chat.completions.create(
+        model="tiny", messages=MESSAGES, tools=TOOLS
+    ).choices
+    for choice in (streamed, whole):
+        assert "tool_calls" == choice.finish_reason
+        assert ("Wait.", "hmm") == (
+            choice.message.content,
+            choice.message.reasoning_content,
+        )
+        assert [("11", "get-it", '{"a":1}'), ("12", "Sub.x", "{}")] == [
+            (call.id, call.function.name, call.function.arguments)
+            for call in choice.message.tool_calls
+        ]
+
+
+def test_an_answer_can_be_sent_back_as_it_came(client_of):
+    engine = FakeEngine(CALLS)
+    client = client_of(engine)
+    first = client.chat.completions.create(
+        model="tiny", messages=MESSAGES, tools=TOOLS
+    ).choices[0]
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": [TEXT_PART]}
+        for call in first.message.tool_calls
     ]
+    client.chat.completions.create(
+        model="tiny",
+        messages=[*MESSAGES, first.message, *results],
+        tools=TOOLS,
+        tool_choice={"type": "function", "function": {"name": "Sub.x"}},
+    )
+    prompt = engine.requests[-1].prompt
+    past = prompt.messages[1]
+    assert "hmm" == past.reasoning
+    assert [("11", "get-it"), ("12", "Sub.x")] == [
+        (call.id, call.name) for call in past.tool_calls
+    ]
+    assert ["11", "12"] == [message.tool_call_id for message in prompt.messages[2:]]
+    assert ("Sub.x",) == prompt.tool_choice.names
+
+
+def test_the_client_gets_the_older_form_for_older_fields(client_of):
+    client = client_of(FakeEngine(CALLS))
+    asked = {"model": "tiny", "messages": MESSAGES, "functions": [{"name": "get-it"}]}
+    (choice,) = client.chat.completions.create(**asked).choices
+    called = choice.message.function_call
+    assert ("get-it", '{"a":1}') == (called.name, called.arguments)
+    assert ("function_call", None) == (choice.finish_reason, choice.message.tool_calls)
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+    pieces = [
+        chunk.choices[0].delta.function_call
+        for chunk in chunks
+        if chunk.choices[0].delta.function_call
+    ]
+    assert "get-it" == "".join(piece.name or "" for piece in pieces)
+    assert '{"a":1}' == "".join(piece.arguments for piece in pieces)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_thoughts_are_left_out_where_they_are_not_wanted(serve, stream):
+    port = serve(FakeEngine(CALLS))
+    body = {**CHAT, "stream": stream, "include_reasoning": False}
+    _, _, answered = exchange(
+        port, post_bytes("/v1/chat/completions", json.dumps(body).encode())
+    )
+    assert b"reasoning_content" not in answered
+    assert b"it." in answered
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_warnings_are_headers(serve, stream, path):
+    warnings = ("'pattern' was relaxed.", "'é' too.")
+    port = serve(FakeEngine(call_tools(text=["a"], warnings=warnings)))
+    body = {**CHAT, "prompt": "x", "stream": stream}
+    with closing(open_raw(port)) as client:
+        client.sendall(post_bytes(path, json.dumps(body).encode()))
+        head, _, _ = read_all(client).partition(b"\r\n\r\n")
+    shown = [line for line in head.split(b"\r\n") if line.startswith(b"x-cloister")]
+    assert [
+        b"x-cloister-warning: 'pattern' was relaxed.",
+        rb"x-cloister-warning: '\xe9' too.",
+    ] == shown
 
 
 def test_the_client_reads_several_choices_and_log_probabilities(client_of):

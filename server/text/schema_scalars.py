@@ -1,0 +1,136 @@
+"""Strings, numbers and fixed values of a JSON Schema."""
+
+from typing import TYPE_CHECKING, Any
+
+from server.text.schema_keywords import FORMATS, NUMBER_KEYWORDS, list_types
+from server.text.schema_pattern import UnsupportedPattern, translate_pattern
+
+if TYPE_CHECKING:
+    from server.text.schema_rewrite import Rewriter
+
+MAX_TEXT_LENGTH = 20_000
+"""The largest `minLength` or `maxLength` that is counted."""
+
+EXACT_INTEGER = 2**53
+"""Above it the compiler, which reads numbers as doubles, cannot tell them apart."""
+
+_LEAP_YEAR = (
+    "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+)
+_REAL_DATE = f"(?:[0-9]{{4}}-(?:0[13-9]|1|02-(?:[01]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+_NO_LEAP_SECOND = "[0-9]{2}:[0-9]{2}:[0-5]"
+STRICTER = {
+    "date": f"^{_REAL_DATE}",
+    "time": f"^{_NO_LEAP_SECOND}",
+    "date-time": f"^{_REAL_DATE}[^T]*[tT]{_NO_LEAP_SECOND}",
+}
+"""What the compiler's formats let pass and readers of dates do not.
+
+That is 29 February of other years, and leap seconds.
+"""
+
+_MAX_EXPONENT_FREE = 1e15
+_LEAST_MULTIPLE = 1e-6
+
+
+def write_scalars(
+    rewriter: "Rewriter",
+    node: dict[str, Any],
+    out: dict[str, Any],
+    also: list[Any],
+    path: str,
+) -> None:
+    """Write the keywords of strings, numbers, `const` and `enum` into `out`."""
+    _write_values(rewriter, node, out, path)
+    types = list_types(node)
+    if "string" in types:
+        _write_string(rewriter, node, out, also, path)
+    if "number" in types or "integer" in types:
+        _write_number(rewriter, node, out, path)
+
+
+def _write_values(
+    rewriter: "Rewriter", node: dict[str, Any], out: dict[str, Any], path: str
+) -> None:
+    for keyword in ("const", "enum"):
+        if keyword not in node:
+            continue
+        values = node["enum"] if keyword == "enum" else [node["const"]]
+        if any(not is_exact(value) for value in values):
+            rewriter.drop(
+                path, keyword, "it has numbers of more digits than a double holds"
+            )
+        else:
+            out[keyword] = node[keyword]
+
+
+def is_exact(value: object) -> bool:
+    """Tell whether all numbers in a value survive as doubles, without exponent."""
+    if isinstance(value, dict):
+        return all(map(is_exact, value.values()))
+    if isinstance(value, list):
+        return all(map(is_exact, value))
+    if isinstance(value, float):
+        size = abs(value)
+        return size == 0 or _LEAST_MULTIPLE <= size < _MAX_EXPONENT_FREE
+    return not isinstance(value, int) or abs(value) < EXACT_INTEGER
+
+
+def _write_string(
+    rewriter: "Rewriter",
+    node: dict[str, Any],
+    out: dict[str, Any],
+    also: list[Any],
+    path: str,
+) -> None:
+    if "pattern" in node:
+        try:
+            first, *others = translate_pattern(node["pattern"])
+        except UnsupportedPattern as error:
+            rewriter.drop(path, "pattern", str(error))
+        else:
+            out["pattern"] = first
+            also.extend({"pattern": other} for other in others)
+    if "format" in node:
+        if node["format"] in FORMATS:
+            out["format"] = node["format"]
+            if node["format"] in STRICTER:
+                also.append({"pattern": STRICTER[node["format"]]})
+        else:
+            # JSON Schema itself asks that unknown formats are ignored.
+            rewriter.note(
+                f"'format' at {path} is not enforced: '{node['format']}' is none of "
+                f"{', '.join(sorted(FORMATS))}."
+            )
+    for keyword in ("minLength", "maxLength"):
+        if keyword not in node:
+            continue
+        if node[keyword] > MAX_TEXT_LENGTH:
+            rewriter.drop(
+                path, keyword, f"{node[keyword]} is more than {MAX_TEXT_LENGTH}"
+            )
+        else:
+            out[keyword] = node[keyword]
+
+
+def _write_number(
+    rewriter: "Rewriter", node: dict[str, Any], out: dict[str, Any], path: str
+) -> None:
+    for keyword in NUMBER_KEYWORDS & node.keys():
+        if is_exact(node[keyword]):
+            out[keyword] = node[keyword]
+        elif abs(node[keyword]) < EXACT_INTEGER or not _is_implied(
+            keyword, node[keyword]
+        ):
+            rewriter.drop(path, keyword, f"{node[keyword]} is not exact as a double")
+
+
+def _is_implied(keyword: str, bound: float) -> bool:
+    """Tell whether a bound is the end of a machine's integers.
+
+    Generators write them for every field, and nobody means them.
+    """
+    limits = {2**n - 1 for n in (53, 63, 64)} | {float(2**n) for n in (53, 63, 64)}
+    if keyword in ("maximum", "exclusiveMaximum"):
+        return bound in limits or bound in {2**n for n in (53, 63, 64)}
+    return keyword != "multipleOf" and (-bound in limits or -bound - 1 in limits)
