@@ -1,7 +1,9 @@
 """`cloister selftest`: prove an installation on the machine it is to run on."""
 
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -52,6 +54,7 @@ def selftest_command(
     # The HTTP client takes a while to import; --help need not wait.
     from server.selftest.client import parse_loopback_url  # noqa: PLC0415
     from server.selftest.report import (  # noqa: PLC0415
+        Row,
         encode_report,
         format_end,
         format_row,
@@ -70,13 +73,14 @@ def selftest_command(
         timeout_s=timeout_s,
     )
     width = max(map(len, list_names(options)))
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def tell(row: Row) -> None:
+        if not as_json:
+            click.echo(format_row(row, name_width=width, line_width=columns))
+
     with _stop_on_sigterm():
-        report = run_selftest(
-            options,
-            lambda row: (
-                None if as_json else click.echo(format_row(row, name_width=width))
-            ),
-        )
+        report = run_selftest(options, tell)
     click.echo(encode_report(report) if as_json else format_end(report))
     return 0 if report.is_ok else 1
 

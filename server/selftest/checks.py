@@ -4,13 +4,25 @@ A check returns a short detail, or raises `CheckFailed`. All of them ask the
 built-in model; the recorded answers say what it has to say.
 """
 
-import json
-import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from server.selftest.chunks import Folded, fold_chunks
 from server.selftest.client import LoopbackClient, Reply
+from server.selftest.comparison import (
+    INSTALL_AGAIN,
+    SEE_GREEDY,
+    expect_call,
+    expect_error,
+    expect_number,
+    expect_object,
+    expect_text,
+    quote,
+    read_fields,
+    refuse,
+)
 from server.selftest.recorded import CHAT_KINDS, KINDS, Answer, Kind, Recorded
 from server.selftest.report import CheckFailed
 
@@ -23,23 +35,10 @@ COMPLETIONS: Final = "/v1/completions"
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 
-BUILD_AGAIN: Final = (
-    "The engine computes wrongly on this machine. Build it with the plainest flags: "
-    'CMAKE_ARGS="-DGGML_NATIVE=OFF" make install'
-)
-INSTALL_AGAIN: Final = (
-    "The program is not as released. Install it again: make clean && make install"
-)
-SEE_LOG: Final = (
-    "See what the server logged. If its engine fails, prove and repair it: make install"
-)
-GIVE_KEY: Final = "Put a key or token of that server into CLOISTER_API_KEY."
-
 _GREEDY: Final = {"temperature": 0, "repeat_penalty": 1}
 _SPARE_TOKENS: Final = 8
-_CONTEXT_CHARS: Final = 30
-_TOOL_CALL: Final = re.compile(r"<tool_call>\n(.*)\n</tool_call>", re.DOTALL)
-_THOUGHT: Final = re.compile(r"<think>\n.+?\n</think>\n\n.", re.DOTALL)
+_OBJECT_TOKENS: Final = 128
+_TEMPLATED: Final = "prompt tokens, as the chat template makes them"
 
 
 class Checks:
@@ -71,7 +70,7 @@ class Checks:
     def seal(self) -> str:
         """Check that the server says of itself that the kernel seals it."""
         reply = self._client.get("/cloister/seal")
-        fields = _fields(reply)
+        fields = read_fields(reply)
         if fields.get("level") != "kernel":
             raise CheckFailed(
                 expected='"level": "kernel" in /cloister/seal',
@@ -84,8 +83,8 @@ class Checks:
         """Check that the server offers the built-in model."""
         reply = self._client.get("/v1/models")
         if reply.status != HTTPStatus.OK:
-            raise _refused(reply)
-        ids = [model["id"] for model in _fields(reply)["data"]]
+            raise refuse(reply)
+        ids = [model["id"] for model in read_fields(reply)["data"]]
         if self._model not in ids:
             raise CheckFailed(
                 expected=f"'{self._model}' in /v1/models",
@@ -127,81 +126,81 @@ class Checks:
         """Check chats: the template's prompt, the text, the end."""
         answers = [self._recorded.of_kind(kind) for kind in KINDS if kind in CHAT_KINDS]
         for answer in answers:
-            body = self._chat_body(answer)
-            reply = self._client.post(CHAT, body)
-            choice = self._choice(reply)
-            _same_text(answer, choice["message"]["content"], choice["finish_reason"])
-            _same_number(
-                "prompt tokens, as the chat template makes them",
-                len(answer.prompt_tokens),
-                reply.body["usage"]["prompt_tokens"],
-            )
-        return f"{len(answers)} answers, {_quote(answers[0].text)}"
+            choice = self._chat(answer)
+            expect_text(answer, choice["message"]["content"], choice["finish_reason"])
+        return f"{len(answers)} answers, {quote(answers[0].text)}"
 
     def streamed_chat(self) -> str:
         """Check that a stream has the same text, in pieces, and ends as it should."""
         answer = self._recorded.of_kind("cloister")
-        body = {**self._chat_body(answer), "stream": True}
-        status, data = self._client.stream(CHAT, body)
-        if status != HTTPStatus.OK:
-            raise _refused(Reply(status, data[0]))
-        if data[-1:] != ["[DONE]"]:
-            raise CheckFailed(
-                expected="[DONE] at the end of the stream",
-                actual=repr(data[-1:]),
-                advice=INSTALL_AGAIN,
-            )
-        choices = [c for each in data[:-1] for c in json.loads(each)["choices"]]
-        pieces = [c["delta"]["content"] for c in choices if c["delta"].get("content")]
-        reasons = [c["finish_reason"] for c in choices if c["finish_reason"]]
-        _same_text(answer, "".join(pieces), "".join(reasons))
-        if len(pieces) <= 1:
+        folded = self._stream(answer)
+        expect_text(answer, folded.text, folded.reason)
+        if len(folded.texts) <= 1:
             raise CheckFailed(
                 expected="the answer in several pieces",
-                actual=f"{len(pieces)}",
+                actual=f"{len(folded.texts)}",
                 advice=INSTALL_AGAIN,
             )
-        return f"the same text in {len(pieces)} pieces, then [DONE]"
+        return f"the same text in {len(folded.texts)} pieces, [DONE]"
 
     def tool_call(self) -> str:
-        """Check that a call of a tool comes out as text that can be read."""
+        """Check that tools reach the model, and its call the client as a call."""
         answer = self._recorded.of_kind("calls")
-        expected, actual = _read_call(answer.text), _read_call(self._say(answer))
-        if expected != actual:
-            raise CheckFailed(
-                expected=f"the tool call {json.dumps(expected)}",
-                actual=json.dumps(actual),
-                advice=BUILD_AGAIN,
-            )
-        return json.dumps(actual)
+        choice = self._chat(answer)
+        message = choice["message"]
+        calls = message.get("tool_calls") or ()
+        return expect_call(answer, calls, message["content"], choice["finish_reason"])
 
-    def json_object(self) -> str:
-        """Check that a JSON object has the keys that were asked for."""
-        answer = self._recorded.of_kind("records")
-        expected, actual = _keys(answer.text), _keys(self._say(answer))
-        if expected != actual:
-            raise CheckFailed(
-                expected=f"a JSON object with the keys {expected}",
-                actual=f"the keys {actual}",
-                advice=BUILD_AGAIN,
+    def streamed_tool_call(self) -> str:
+        """Check that the deltas of a streamed call make the same call."""
+        answer = self._recorded.of_kind("calls")
+        folded = self._stream(answer)
+        expect_call(answer, folded.calls, folded.text, folded.reason)
+        return f"the same call, arguments in {folded.n_arguments} pieces"
+
+    def json_schema(self) -> str:
+        """Check that a schema is kept to, also by what would be no JSON at all."""
+        record = self._recorded.of_kind("records")
+        keys = record.read_keys()
+        # Asked the second, the model is known to answer in plain words.
+        answers = (record, self._recorded.of_kind("no_thinking"))
+        for answer in answers:
+            choice = self._chat(
+                answer,
+                max_tokens=_OBJECT_TOKENS,
+                response_format=_require(keys),
             )
-        return f"an object with the keys {', '.join(actual or ())}"
+            text, reason = choice["message"]["content"], choice["finish_reason"]
+            expect_object(keys, text or "", reason)
+        return f"{len(answers)} objects with {', '.join(keys)} alone"
 
     def thinking(self, kind: Kind) -> str:
-        """Check that there is a thinking block where the prompt wants one."""
+        """Check that a thought comes apart from the answer, and only if asked for."""
         answer = self._recorded.of_kind(kind)
-        text = self._say(answer)
-        expected = "a thinking block" if answer.thinks else "no thinking block"
-        found = "think>" in text
-        if found != answer.thinks or (found and not _THOUGHT.match(text)):
-            raise CheckFailed(expected=expected, actual=repr(text), advice=BUILD_AGAIN)
-        return f"{expected}: {_quote(text)}"
+        thought, text = answer.split_thought()
+        choice = self._chat(answer)
+        message = choice["message"]
+        came = message.get("reasoning_content") or ""
+        if came != thought:
+            raise CheckFailed(
+                expected=_show_thought(thought),
+                actual=f"{_show_thought(came)}, content {message['content']!r}",
+                advice=SEE_GREEDY,
+            )
+        expect_text(
+            answer,
+            message["content"],
+            choice["finish_reason"],
+            expected=text,
+            advice=SEE_GREEDY,
+        )
+        return f"thought {quote(thought)}" if thought else f"no thought, {quote(text)}"
 
     def embeddings(self) -> str:
         """Check that the model refuses what it was not made for."""
         body = {"model": self._model, "input": "Hello"}
         reply = self._client.post(EMBEDDINGS, body)
-        return _expect_error(reply, HTTPStatus.BAD_REQUEST, "wrong_model_type")
+        return expect_error(reply, HTTPStatus.BAD_REQUEST, "wrong_model_type")
 
     def prefix_cache(self) -> str:
         """Check that a prompt that came before is not computed again."""
@@ -217,7 +216,7 @@ class Checks:
                 actual=f"{n_cached}",
                 advice=INSTALL_AGAIN,
             )
-        return f"{n_cached} of {n_prompt} prompt tokens reused, the same answer"
+        return f"{n_cached} of {n_prompt} prompt tokens reused, same answer"
 
     def too_long(self) -> str:
         """Check that a prompt that does not fit is refused and not cut."""
@@ -226,7 +225,7 @@ class Checks:
             COMPLETIONS,
             {"model": self._model, "prompt": [token] * TOO_LONG, "max_tokens": 1},
         )
-        return _expect_error(reply, HTTPStatus.BAD_REQUEST, "context_length_exceeded")
+        return expect_error(reply, HTTPStatus.BAD_REQUEST, "context_length_exceeded")
 
     def _compare(self, answer: Answer) -> CheckFailed | None:
         try:
@@ -239,16 +238,11 @@ class Checks:
         """Ask by the recorded tokens; the answer must be the recorded one."""
         body = self._complete(answer)
         choice, n_tokens = body["choices"][0], body["usage"]["completion_tokens"]
-        _same_text(answer, choice["text"], choice["finish_reason"])
+        expect_text(answer, choice["text"], choice["finish_reason"])
         # The token that ends the turn is counted, though not recorded.
         n_expected = len(answer.answer_tokens) + 1
-        _same_number("tokens in the answer, its end included", n_expected, n_tokens)
+        expect_number("tokens in the answer, its end included", n_expected, n_tokens)
         return body
-
-    def _say(self, answer: Answer) -> str:
-        """Ask by the recorded tokens, and take the text as it comes."""
-        text: str = self._complete(answer)["choices"][0]["text"]
-        return text
 
     def _complete(
         self, answer: Answer, *, max_tokens: int | None = None
@@ -267,94 +261,52 @@ class Checks:
         body: dict[str, Any] = reply.body
         return body
 
+    def _chat(self, answer: Answer, **options: object) -> dict[str, Any]:
+        """Ask as a chat; the prompt must be the recorded one."""
+        reply = self._client.post(CHAT, {**self._chat_body(answer), **options})
+        choice = self._choice(reply)
+        n_prompt = reply.body["usage"]["prompt_tokens"]
+        expect_number(_TEMPLATED, len(answer.prompt_tokens), n_prompt)
+        return choice
+
+    def _stream(self, answer: Answer) -> Folded:
+        body = {**self._chat_body(answer), "stream": True}
+        status, data = self._client.stream(CHAT, body)
+        if status != HTTPStatus.OK:
+            raise refuse(Reply(status, data[0]))
+        return fold_chunks(data)
+
     def _chat_body(self, answer: Answer) -> dict[str, Any]:
-        return {
+        body = {
             "model": self._model,
             "messages": answer.messages,
             "max_tokens": len(answer.answer_tokens) + _SPARE_TOKENS,
             **_GREEDY,
         }
+        if answer.tools:
+            body["tools"] = answer.tools
+        if answer.thinks:
+            body["chat_template_kwargs"] = {"enable_thinking": True}
+        return body
 
     def _choice(self, reply: Reply) -> dict[str, Any]:
         if reply.status != HTTPStatus.OK:
-            raise _refused(reply)
-        choice: dict[str, Any] = _fields(reply)["choices"][0]
+            raise refuse(reply)
+        choice: dict[str, Any] = read_fields(reply)["choices"][0]
         return choice
 
 
-def _refused(reply: Reply) -> CheckFailed:
-    needs_key = reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-    return CheckFailed(
-        expected="status 200 and an answer",
-        actual=reply.show(),
-        advice=GIVE_KEY if needs_key else SEE_LOG,
-    )
+def _require(keys: Sequence[str]) -> dict[str, Any]:
+    """Make a `response_format`: an object with these keys, all of them strings."""
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": list(keys),
+        "additionalProperties": False,
+    }
+    named = {"name": "record", "schema": schema, "strict": True}
+    return {"type": "json_schema", "json_schema": named}
 
 
-def _same_text(answer: Answer, text: str, reason: str) -> None:
-    if text != answer.text:
-        _tell_difference(answer, text)
-    if reason != "stop":
-        raise CheckFailed(
-            expected=f"the answer {_quote(answer.text)} to end by itself",
-            actual=f"finish_reason '{reason}'",
-            advice=BUILD_AGAIN,
-        )
-
-
-def _tell_difference(answer: Answer, text: str) -> NoReturn:
-    pairs = enumerate(zip(answer.text, text, strict=False))
-    same = min(len(answer.text), len(text))
-    place = next((i for i, (left, right) in pairs if left != right), same)
-    start = max(place - _CONTEXT_CHARS, 0)
-    end = place + _CONTEXT_CHARS
-    raise CheckFailed(
-        expected=f"{answer.kind}: from character {start} on {answer.text[start:end]!r}",
-        actual=repr(text[start:end]),
-        advice=BUILD_AGAIN,
-    )
-
-
-def _same_number(what: str, expected: int, actual: int) -> None:
-    if expected != actual:
-        raise CheckFailed(
-            expected=f"{expected} {what}", actual=f"{actual}", advice=INSTALL_AGAIN
-        )
-
-
-def _expect_error(reply: Reply, status: int, code: str) -> str:
-    error = _fields(reply).get("error") or {}
-    if (reply.status, error.get("code")) != (status, code):
-        raise CheckFailed(
-            expected=f"status {status} with the code {code}",
-            actual=reply.show(),
-            advice=INSTALL_AGAIN,
-        )
-    return f"refused: {status:d}, {code}"
-
-
-def _fields(reply: Reply) -> dict[str, Any]:
-    return reply.body if isinstance(reply.body, dict) else {}
-
-
-def _read_call(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    match = _TOOL_CALL.fullmatch(text)
-    return None if match is None else _parse(match[1])
-
-
-def _keys(text: str) -> list[str] | None:
-    value = _parse(text)
-    return sorted(value) if isinstance(value, dict) else None
-
-
-def _parse(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _quote(text: str) -> str:
-    flat = " ".join(text.split())
-    limit = 2 * _CONTEXT_CHARS
-    return f'"{flat}"' if len(flat) <= limit else f'"{flat[:limit]}…"'
+def _show_thought(thought: str) -> str:
+    return f"reasoning_content {thought!r}" if thought else "no reasoning_content"

@@ -3,8 +3,13 @@
 `scripts/novice/record.py` writes the file. It has only answers in which the two
 best logits never come close to each other, so that another CPU or a GPU, which
 round differently, must give the very same tokens.
+
+Texts are raw, as the model writes them: with the marks of its own template around
+a thought (`<think>`) and a tool call (`<tool_call>`, as Hermes models write it).
 """
 
+import json
+import re
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -24,11 +29,25 @@ Kind = Literal[
     "thinking",
     "no_thinking",
 ]
-"""What an answer shows: `records` is JSON, `calls` a tool call as text."""
+"""What an answer shows: `records` is JSON, `calls` a tool call."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CHAT_KINDS: Final = frozenset({"identity", "cloister", "howto", "sums", "records"})
 """Kinds whose prompts the chat template makes of the messages alone."""
+
+_CALL: Final = re.compile(r"<tool_call>\n(.*)\n</tool_call>", re.DOTALL)
+_THOUGHT: Final = re.compile(r"<think>\n(.+?)\n</think>\n\n(.+)", re.DOTALL)
+
+
+class Call(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool call; `arguments` is the parsed JSON."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def show(self) -> str:
+        """Write it for a person."""
+        return f"{self.name} {json.dumps(self.arguments)}"
 
 
 class Answer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,11 +68,49 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     gap: float
 
+    def read_call(self) -> Call:
+        """Read the one call that the text is.
+
+        Raises:
+            ValueError: It is no call.
+        """
+        match = _CALL.fullmatch(self.text)
+        if match is None:
+            raise ValueError(f"no tool call: {self.text!r}")
+        return msgspec.json.decode(match[1], type=Call)
+
+    def read_keys(self) -> tuple[str, ...]:
+        """Read the keys of the JSON object that the text is, in their order.
+
+        Raises:
+            ValueError: It is no object, or an empty one.
+        """
+        fields = msgspec.json.decode(self.text, type=dict[str, Any])
+        if not fields:
+            raise ValueError("no keys: {}")
+        return tuple(fields)
+
+    def split_thought(self) -> tuple[str, str]:
+        """Split the text into a thought and what is said after it.
+
+        The thought is empty where none was asked for.
+
+        Raises:
+            ValueError: A thought that was asked for is not there.
+        """
+        if not self.thinks:
+            return "", self.text
+        match = _THOUGHT.fullmatch(self.text)
+        if match is None:
+            raise ValueError(f"no thought: {self.text!r}")
+        return match[1], match[2]
+
 
 class Recorded(Struct, frozen=True, forbid_unknown_fields=True):
     """All recorded answers of one file, whose SHA-256 is in hexadecimal.
 
-    Each kind occurs at least once; no gap is below `min_gap`.
+    Each kind occurs at least once, and each text is what its kind says; no gap
+    is below `min_gap`.
     """
 
     version: Literal[1]
@@ -75,7 +132,7 @@ def read_recorded(path: Path) -> Recorded:
 
     Raises:
         BadRecording: The file cannot be read, is too large, is not of this
-            form, or lacks a kind.
+            form, lacks a kind, or has a text that is not what its kind says.
     """
     try:
         with path.open("rb") as file:
@@ -95,6 +152,11 @@ def read_recorded(path: Path) -> Recorded:
     ]
     if lacking:
         raise BadRecording(f"{path} has no answer of the kind {', '.join(lacking)}")
+    for number, answer in enumerate(recorded.answers):
+        try:
+            _check_text(answer)
+        except ValueError as error:
+            raise BadRecording(f"{path}: answers[{number}] has {error}") from error
     return recorded
 
 
@@ -103,3 +165,13 @@ def write_recorded(path: Path, recorded: Recorded) -> None:
     answers = b",\n".join(map(msgspec.json.encode, recorded.answers))
     rest = msgspec.json.encode(msgspec.structs.replace(recorded, answers=()))
     path.write_bytes(rest.removesuffix(b"[]}") + b"[\n" + answers + b"\n]}\n")
+
+
+def _check_text(answer: Answer) -> None:
+    match answer.kind:
+        case "calls":
+            answer.read_call()
+        case "records":
+            answer.read_keys()
+        case _:
+            answer.split_thought()

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 _STATUS_WIDTH = 8
 _LINE_WIDTH = 100
+_LEAST_TEXT_WIDTH = 20
 
 
 class Status(enum.StrEnum):
@@ -57,31 +58,40 @@ class Report(Struct, frozen=True):
 _SHOWN = {Status.OK: "ok", Status.FAILED: "FAILED", Status.NOT_RUN: "not run"}
 
 
-def format_row(row: Row, *, name_width: int) -> str:
+def format_row(row: Row, *, name_width: int, line_width: int | None = None) -> str:
     """Write a row as aligned text; one that failed has lines below it.
 
     Args:
         row: What to write.
         name_width: Characters of the longest name of all rows.
+        line_width: Characters of a terminal's line, into which the text is
+            broken; None keeps the row on one line, for programs that read it.
     """
     time = f"{row.elapsed_s:6.2f} s" if row.status is not Status.NOT_RUN else " " * 8
     status = _SHOWN[row.status].ljust(_STATUS_WIDTH)
-    lines = [f"{status}{row.name.ljust(name_width)} {time}  {row.detail}".rstrip()]
+    head = f"{status}{row.name.ljust(name_width)} {time}  "
+    lines = [f"{head}{row.detail}".rstrip()]
+    if line_width is not None and len(lines[0]) > line_width:
+        lines = _wrap(row.detail, head, line_width)
     for label, text in (
         ("expected  ", row.expected),
         ("came      ", row.actual),
         ("do        ", row.advice),
     ):
         if text is not None:
-            indent = " " * _STATUS_WIDTH
-            lines += textwrap.wrap(
-                text,
-                _LINE_WIDTH,
-                initial_indent=indent + label,
-                subsequent_indent=indent + " " * len(label),
-                break_on_hyphens=False,
-            )
+            width = min(line_width or _LINE_WIDTH, _LINE_WIDTH)
+            lines += _wrap(text, " " * _STATUS_WIDTH + label, width)
     return "\n".join(lines)
+
+
+def _wrap(text: str, head: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, len(head) + _LEAST_TEXT_WIDTH),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
+    )
 
 
 def format_end(report: Report) -> str:

@@ -16,9 +16,10 @@ from msgspec import Struct
 from model_store import builtin
 from model_store.errors import StoreError
 from server import __version__
-from server.selftest.checks import BATCH_SIZES, INSTALL_AGAIN, Checks
+from server.selftest.checks import BATCH_SIZES, Checks
 from server.selftest.child import ServerProcess
 from server.selftest.client import LoopbackClient
+from server.selftest.comparison import INSTALL_AGAIN
 from server.selftest.recorded import BadRecording, Recorded, read_recorded
 from server.selftest.report import CheckFailed, Report, Row, Status
 
@@ -67,8 +68,9 @@ _STEPS: Final = (
     ),
     _Step("chat", Checks.chat),
     _Step("streamed chat", Checks.streamed_chat),
-    _Step("tool call text", Checks.tool_call),
-    _Step("JSON", Checks.json_object),
+    _Step("tool call", Checks.tool_call),
+    _Step("streamed tool call", Checks.streamed_tool_call),
+    _Step("JSON schema", Checks.json_schema),
     _Step("thinking", partial(Checks.thinking, kind="thinking")),
     _Step("no thinking", partial(Checks.thinking, kind="no_thinking")),
     _Step("embeddings", Checks.embeddings),
@@ -148,10 +150,7 @@ class _SelfTest:
                 advice="Copy the package to this machine again and install it.",
             ) from error
         self._sha256 = digest.sha256
-        return (
-            f"{builtin.MODEL_NAME}, {digest.size_bytes:,} bytes, "
-            f"SHA-256 {digest.sha256[:_DIGEST_SHOWN]}…"
-        )
+        return f"{builtin.MODEL_NAME}, SHA-256 {digest.sha256[:_DIGEST_SHOWN]}…"
 
     def _check_answers(self) -> str:
         path = self._options.directory / builtin.EXPECTED_NAME
@@ -225,7 +224,7 @@ class _SelfTest:
             detail = check()
         except CheckFailed as error:
             failure = error
-        except (LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             failure = _misshapen(error)
         elapsed_s = time.monotonic() - begun_s
         if failure is None:

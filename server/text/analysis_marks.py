@@ -30,11 +30,13 @@ class Atoms:
     """Compares texts atom by atom.
 
     Args:
-        control_texts: Texts that are never cut, besides tags and words.
+        control_texts: Texts that are never cut, besides tags and words. Those of
+            white space alone are: runs of it differ from place to place.
     """
 
     def __init__(self, control_texts: Iterable[str] = ()) -> None:
-        self._controls = tuple(sorted(control_texts, key=len, reverse=True))
+        visible = (text for text in control_texts if text.strip())
+        self._controls = tuple(sorted(visible, key=len, reverse=True))
 
     def split(self, text: str) -> list[str]:
         """Cut a text into its atoms; joined they are the text."""

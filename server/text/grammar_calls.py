@@ -165,7 +165,9 @@ class CallWriter:
 
     def _make_writer(self, tool: CallableTool, *, quoted: bool) -> ValueWriter:
         notation = make_quoted(self._syntax.quote) if quoted else PYTHON
-        return ValueWriter(self._lark, notation, tool.schema, self._relaxer(tool))
+        return ValueWriter(
+            self._lark, notation, tool.schema, self._relaxer(tool), tool.param
+        )
 
     def _relaxer(self, tool: CallableTool) -> Relax:
         return lambda keyword, reason: self._relax(tool, keyword, reason)

@@ -108,25 +108,33 @@ class Lark:
     def text_until(self, mark: str, *, must: tuple[str, ...] = ()) -> str:
         """Stand for free text with the mark that ends it.
 
+        Where the text has to match something, a line break in front of the mark
+        is no part of it.
+
         Args:
             mark: Its first word ends the text; not empty.
             must: Expressions of terminals that the text has to match too.
         """
-        head, rest = _split_first_word(mark)
+        edge, head, rest = _split_first_word(mark)
         pieces = self._cut(head)
         tokens = [place for place, piece in enumerate(pieces) if not piece[0]]
+        if not must or not edge:
+            edge = ""
+        elif self.loose:
+            edge = r'"\n"?'
+        else:
+            edge = quote(edge)
         if tokens:
             # Text in front of a control token says less than the token does.
-            text = self.add_terminal("text", " & ".join(must) or ANY_TEXT)
+            body = sequence(f"({' & '.join(must) or ANY_TEXT})", edge)
+            text = self.add_terminal("text", body)
             end = " ".join(_write_piece(piece) for piece in pieces[tokens[0] :])
             return f"{text} {end} {self._rest(rest)}".rstrip()
-        escaped = "".join(quote_char(ord(char)) for char in head)
-        body = " & ".join(
-            (*(must or (ANY_TEXT,)), f"~/(?s:.*){escaped}(?s:.*)/")
-            if must
-            else (ANY_TEXT,)
-        )
-        lexeme = self.add_terminal("until", f"({body}) {quote(head)}")
+        body = ANY_TEXT
+        if must:
+            escaped = "".join(quote_char(ord(char)) for char in head)
+            body = " & ".join((*must, f"~/(?s:.*){escaped}(?s:.*)/"))
+        lexeme = self.add_terminal("until", sequence(f"({body})", edge, quote(head)))
         rule = self.add_rule("text", lexeme, options="[lazy]")
         return f"{rule} {self._rest(rest)}".rstrip()
 
@@ -172,10 +180,11 @@ def _write_piece(piece: tuple[str, int]) -> str:
     return quote(text) if text else f"<[{token}]>"
 
 
-def _split_first_word(mark: str) -> tuple[str, str]:
+def _split_first_word(mark: str) -> tuple[str, str, str]:
+    """Cut a mark into the white space before its first word, that, and the rest."""
     stripped = mark.lstrip()
     head = stripped.split(maxsplit=1)[0]
-    return head, stripped[len(head) :]
+    return mark[: len(mark) - len(stripped)], head, stripped[len(head) :]
 
 
 def _plain(hint: str) -> str:

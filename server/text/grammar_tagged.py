@@ -9,7 +9,7 @@ from typing import Any
 
 from server.text.format import CallSyntax
 from server.text.grammar_lark import Lark, choice, quote, sequence
-from server.text.grammar_text import Relax, write_text
+from server.text.grammar_text import Relax, write_break, write_text
 from server.text.grammar_values import ValueWriter
 from server.text.schema_keywords import TYPES, list_types
 from server.text.schema_refs import move_references
@@ -82,24 +82,27 @@ class TaggedWriter:
         kinds = self._values.list_kinds(schema)
         types = {name for kind in kinds for name in _list_kind_types(kind)}
         if "string" not in types:
-            return self._write_json(schema)
+            return sequence(self._lark.space(), self._write_json(schema))
         texts = [kind for kind in kinds if "string" in _list_kind_types(kind)]
-        is_mixed = types != {"string"} and not types >= set(TYPES)
+        # Of what allows everything, any text is a value.
+        others = [name for name in TYPES if name in types - {"string"}]
+        if types >= set(TYPES):
+            others = []
         rules = texts[0] if len(texts) == 1 else self._join_texts(texts)
         text = write_text(
-            self._lark, rules, self._syntax.value_end, self._relax, is_mixed=is_mixed
+            self._lark, rules, self._syntax.value_end, self._relax, others=others
         )
-        if not is_mixed:
+        if not others:
             return text
-        others = [name for name in TYPES if name in types - {"string"}]
-        return choice([self._write_json({"allOf": [schema, {"type": others}]}), text])
+        other = self._write_json({"allOf": [schema, {"type": others}]})
+        return choice([sequence(write_break(self._lark), other), text])
 
     def _write_json(self, schema: object) -> str:
         lark = self._lark
         moved = move_references(schema, "t0")
         body = lark.json({**moved, "$defs": self._values.move_definitions("t0")})
         space = lark.space()
-        return sequence(space, body, space, lark.mark(self._syntax.value_end))
+        return sequence(body, space, lark.mark(self._syntax.value_end))
 
     def _join_texts(self, texts: list[dict[str, Any]]) -> dict[str, Any]:
         """Say of several kinds of text what can be said of all at once."""

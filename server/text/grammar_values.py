@@ -14,10 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from server.core.errors import InvalidRequest
 from server.text.grammar_lark import Lark, choice, quote, sequence
 from server.text.grammar_text import Relax, list_rules
 from server.text.schema_keywords import NUMBER_KEYWORDS, STRING_KEYWORDS, list_types
 from server.text.schema_refs import move_references
+
+MAX_STEPS = 20_000
+"""Looks at the parts of one tool's schema."""
 
 _MAX_DEPTH = 16
 
@@ -59,6 +63,7 @@ class ValueWriter:
         notation: How values are written.
         root: The schema, rewritten; its `$defs` are looked up.
         relax: Is told which keyword is not enforced, and why.
+        param: The request's field that errors name.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class ValueWriter:
         notation: Notation,
         root: dict[str, Any],
         relax: Relax,
+        param: str,
     ) -> None:
         self._lark = lark
         self._notation = notation
@@ -74,6 +80,8 @@ class ValueWriter:
         self._relax = relax
         self._references: dict[str, str] = {}
         self._any = ""
+        self._param = param
+        self._n_steps = 0
 
     def write(self, schema: object) -> str:
         """Stand for a value; "" where none is allowed."""
@@ -108,7 +116,18 @@ class ValueWriter:
         }
 
     def merge(self, schema: object) -> dict[str, Any]:
-        """Join a schema with its `allOf`, as far as that is plain."""
+        """Join a schema with its `allOf`, as far as that is plain.
+
+        Raises:
+            InvalidRequest: Its parts refer to each other too often.
+        """
+        self._n_steps += 1
+        if self._n_steps > MAX_STEPS:
+            raise InvalidRequest(
+                f"The parameters take more than {MAX_STEPS} steps to understand: "
+                "their parts refer to each other too often. Simplify them.",
+                param=self._param,
+            )
         node = dict(schema) if isinstance(schema, dict) else {}
         node.pop("$defs", None)
         for part in node.pop("allOf", []):

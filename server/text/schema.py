@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.core.errors import InvalidRequest
+from server.text.schema_finite import is_finite
 from server.text.schema_limits import check_size
 from server.text.schema_rewrite import Rewriter
 
@@ -79,6 +80,12 @@ def relax(schema: Schema, *, strict: bool, param: str) -> Relaxed:
     if written is False:
         raise InvalidRequest(
             "The schema allows no value at all. Correct it.", param=param
+        )
+    if not is_finite(written):
+        raise InvalidRequest(
+            "The schema requires itself inside of itself, so no value ends. Make a "
+            "property optional, or allow null.",
+            param=param,
         )
     check_size(written, param=param)
     return Relaxed(written, tuple(rewriter.warnings))

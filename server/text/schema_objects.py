@@ -17,6 +17,9 @@ from server.text.schema_pattern import UnsupportedPattern, translate_single
 if TYPE_CHECKING:
     from server.text.schema_rewrite import Rewriter
 
+MAX_OPTIONAL = 1_000
+"""Properties of one object that may be left out: each is looked at with each."""
+
 MAX_DEPENDENCIES = 6
 """Dependent properties of one object: each doubles the forms it may have."""
 
@@ -63,6 +66,12 @@ def write_object(
     _write_names(rewriter, node, out, path)
     _write_dependencies(rewriter, node, also, path)
     _write_counts(rewriter, node, out, path)
+    n_optional = len(out.get("properties", {}).keys() - set(out.get("required", [])))
+    if n_optional > MAX_OPTIONAL:
+        raise rewriter.refuse(
+            f"The object at {path} has {n_optional} optional properties, but at most "
+            f"{MAX_OPTIONAL} are allowed. Require some or split it."
+        )
 
 
 def joins(node: dict[str, Any]) -> bool:
@@ -80,13 +89,20 @@ def joins(node: dict[str, Any]) -> bool:
 
 
 def collect_names(
-    rewriter: "Rewriter", value: object, seen: frozenset[str] = frozenset()
+    rewriter: "Rewriter", value: object, seen: set[str] | None = None
 ) -> dict[str, None] | None:
     """Collect all property names that a schema declares, in order.
+
+    Args:
+        rewriter: Looks references up.
+        value: The schema.
+        seen: References that were followed already; grows.
 
     Returns:
         None where the schema itself says what other properties may be.
     """
+    rewriter.count_step()
+    seen = set() if seen is None else seen
     if not isinstance(value, dict):
         return {}
     node = modernise(value)
@@ -95,21 +111,28 @@ def collect_names(
     names = dict.fromkeys(node.get("properties") or {})
     for name, others in (node.get("dependentRequired") or {}).items():
         names.update(dict.fromkeys([name, *others]))
-    parts = [part for key in _BRANCHES for part in node.get(key) or []]
-    parts += [node[key] for key in ("if", "then", "else") if key in node]
-    parts += (node.get("dependentSchemas") or {}).values()
-    reference = node.get("$ref")
-    if isinstance(reference, str) and reference not in seen:
-        seen |= {reference}
-        pointer = rewriter.document.resolve(reference)
-        if pointer is not None:
-            parts.append(rewriter.document.get(pointer))
-    for part in parts:
+    for part in _list_parts(rewriter, node, seen):
         found = collect_names(rewriter, part, seen)
         if found is None:
             return None
         names.update(found)
     return names
+
+
+def _list_parts(
+    rewriter: "Rewriter", node: dict[str, Any], seen: set[str]
+) -> list[Any]:
+    """List the schemas that speak of the same value, each reference once."""
+    parts = [part for key in _BRANCHES for part in node.get(key) or []]
+    parts += [node[key] for key in ("if", "then", "else") if key in node]
+    parts += (node.get("dependentSchemas") or {}).values()
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference not in seen:
+        seen.add(reference)
+        pointer = rewriter.document.resolve(reference)
+        if pointer is not None:
+            parts.append(rewriter.document.get(pointer))
+    return parts
 
 
 def _close(rewriter: "Rewriter", node: dict[str, Any], out: dict[str, Any]) -> None:

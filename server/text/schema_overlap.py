@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from server.text.schema_rewrite import Rewriter
 
 Schema = dict[str, Any] | bool
-_MAX_PAIRS = 2_500
+_MAX_PAIRS = 20_000
 _MAX_LOOKS = 8
 
 
@@ -39,6 +39,7 @@ def find_overlap(
 def _are_apart(
     rewriter: "Rewriter", one: Schema, other: Schema, *, closed: bool, depth: int = 0
 ) -> bool:
+    rewriter.count_step()
     if one is False or other is False:
         return True
     if isinstance(one, bool) or isinstance(other, bool) or depth > _MAX_LOOKS:
@@ -93,9 +94,18 @@ def _values_apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
         values = [node["const"]] if "const" in node else node.get("enum")
         if not isinstance(values, list):
             return False
-        sets.append({f"{_type_of(value)} {value!r}" for value in values})
-    mixed = any("number" in text for both in sets for text in both)
-    return sets[0].isdisjoint(sets[1]) and not mixed
+        sets.append({_key_of(value) for value in values})
+    return sets[0].isdisjoint(sets[1])
+
+
+def _key_of(value: object) -> tuple[str, str]:
+    """Return what two values have in common if JSON takes them for equal."""
+    kind = _type_of(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Numbers inside of lists and objects are rare here, and may be 1 or 1.0.
+    is_nested = kind in ("array", "object")
+    return kind, "" if is_nested else repr(value)
 
 
 def _ranges_apart(one: dict[str, Any], other: dict[str, Any], shared: set[str]) -> bool:

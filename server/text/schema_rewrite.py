@@ -36,6 +36,9 @@ from server.text.schema_refs import ROOT, Document
 MAX_DEFINITIONS = 2_000
 """Places that references may point at; each can be needed twice."""
 
+MAX_STEPS = 100_000
+"""Looks at schemas, counting those through references again each time."""
+
 MAX_WARNINGS = 32
 """Warnings about one schema; the rest is counted."""
 
@@ -59,6 +62,7 @@ class Rewriter:
         self._names: dict[tuple[str, bool], str] = {(ROOT, True): "#"}
         self._waiting: list[tuple[str, bool]] = []
         self._owner = ROOT
+        self._n_steps = 0
 
     def rewrite(self) -> dict[str, Any] | bool:
         """Return the whole schema, with all that it refers to in `$defs`."""
@@ -77,6 +81,7 @@ class Rewriter:
 
     def write(self, value: object, path: str, *, closed: bool) -> dict[str, Any] | bool:
         """Rewrite one schema; `path` is where it stands, for messages."""
+        self.count_step()
         if isinstance(value, bool):
             return value
         if not isinstance(value, dict):
@@ -113,6 +118,19 @@ class Rewriter:
             return
         full = len(self.warnings) == MAX_WARNINGS
         self.warnings.append("More is not enforced." if full else warning)
+
+    def count_step(self) -> None:
+        """Count a look at a schema.
+
+        Raises:
+            InvalidRequest: There were too many.
+        """
+        self._n_steps += 1
+        if self._n_steps > MAX_STEPS:
+            raise self.refuse(
+                f"The schema takes more than {MAX_STEPS} steps to understand: its "
+                "parts refer to each other too often. Simplify it."
+            )
 
     def refuse(self, message: str) -> InvalidRequest:
         """Make an error that does not depend on `strict`."""

@@ -19,8 +19,8 @@ without its constraint.
 llguidance and the tokenizer are loaded with the first constraint.
 """
 
-import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,10 @@ import numpy.typing as npt
 
 from server.core.errors import EngineFailed, InvalidRequest
 from server.worker.backend import Logits
+from server.worker.constraint_matcher import build_matcher, explain
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 MAX_GRAMMAR_BYTES = 4 * 1024 * 1024
 """The longest grammar, with all schemas of a request inside."""
@@ -44,14 +45,15 @@ MAX_CACHED_BYTES = 8 * 1024 * 1024
 MAX_CHECKED = 512
 """How many verdicts on schemas are remembered."""
 
-_INITIAL_LEXER_FUEL = 1_000_000
-_STEP_LEXER_FUEL = 500_000
-_STEP_MAX_ITEMS = 50_000
-_MAX_ITEMS_IN_ROW = 2_000
-_MAX_LEXER_STATES = 50_000
-_MAX_GRAMMAR_SYMBOLS = 200_000
+FREE_S = 3.0
+FREE_S_PER_TOKEN = 0.05
+"""Processor time that an answer's constraint may take, and more for each token.
+
+Ambiguous grammars cost the square or cube of the answer's length, and no limit
+of llguidance's stops that.
+"""
+
 _WORD_BITS = 32
-_REASON_CHARS = 400
 _FORBIDDEN = np.float32(-np.inf)
 
 
@@ -104,10 +106,10 @@ class Constrainer:
             if fresh is not None:
                 self._cache.move_to_end(grammar)
         if fresh is None:
-            fresh = _build_matcher(tokenizer, grammar)
+            fresh = build_matcher(tokenizer, grammar)
             if fresh.is_error():
                 raise InvalidRequest(
-                    f"The grammar does not compile: {explain(fresh.get_error())}. "
+                    f"The grammar cannot be used: {explain(fresh.get_error())}. "
                     "Correct or simplify it.",
                     param=param,
                 )
@@ -119,18 +121,15 @@ class Constrainer:
     def check(self, grammar: str) -> str | None:
         """Tell why a grammar does not compile; None where it does.
 
-        Needs no tokenizer. Verdicts are remembered.
+        Verdicts are remembered.
         """
-        from llguidance import LLMatcher  # noqa: PLC0415 - loaded when wanted
-
+        tokenizer = self._get_tokenizer()
         with self._caching:
             if grammar in self._verdicts:
                 self._verdicts.move_to_end(grammar)
                 return self._verdicts[grammar]
-        failed, messages = LLMatcher.validate_grammar_with_warnings(
-            grammar, limits=_make_limits()
-        )
-        verdict = explain(messages[0]) if failed else None
+        matcher = build_matcher(tokenizer, grammar)
+        verdict = explain(matcher.get_error()) if matcher.is_error() else None
         with self._caching:
             self._verdicts[grammar] = verdict
             if len(self._verdicts) > MAX_CHECKED:
@@ -175,6 +174,8 @@ class Constraint:
         self._bits = np.zeros(n_words * 4, dtype=np.uint8)
         self._bias: npt.NDArray[np.float32] | None = None
         self._has_mask = False
+        self._spent_s = 0.0
+        self._n_tokens = 0
 
     @property
     def is_complete(self) -> bool:
@@ -195,8 +196,9 @@ class Constraint:
         if self._has_mask:
             return
         matcher = self._get_matcher()
+        started_s = time.thread_time()
         matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._check(matcher)
+        self._check(matcher, started_s)
         if self._bias is None:
             self._bias = np.empty(self._n_vocab, dtype=np.float32)
         allowed = np.unpackbits(self._bits, count=self._n_vocab, bitorder="little")
@@ -249,8 +251,10 @@ class Constraint:
         self._has_mask = False
         if any(not 0 <= token < self._n_vocab for token in tokens):
             return False
+        started_s = time.thread_time()
         n_taken = matcher.try_consume_tokens(list(tokens))
-        self._check(matcher)
+        self._n_tokens += n_taken
+        self._check(matcher, started_s)
         return n_taken == len(tokens)
 
     def forced(self) -> list[int]:
@@ -264,8 +268,9 @@ class Constraint:
         matcher = self._get_matcher()
         if matcher.is_stopped():
             return []
+        started_s = time.thread_time()
         tokens = matcher.compute_ff_tokens()
-        self._check(matcher)
+        self._check(matcher, started_s)
         return [token for token in tokens if token not in self._ends]
 
     def close(self) -> None:
@@ -278,7 +283,15 @@ class Constraint:
             raise EngineFailed("This constraint was closed and is still in use.")
         return self._matcher
 
-    def _check(self, matcher: "LLMatcher") -> None:
+    def _check(self, matcher: "LLMatcher", started_s: float) -> None:
+        """Look at what a step left behind, and at what it cost."""
+        self._spent_s += time.thread_time() - started_s
+        if self._spent_s > FREE_S + FREE_S_PER_TOKEN * self._n_tokens:
+            raise EngineFailed(
+                f"The constraint on the answer took {self._spent_s:.1f} s for "
+                f"{self._n_tokens} tokens, which is more than the answer is worth. "
+                "Simplify the schema or grammar."
+            )
         if matcher.is_error():
             raise EngineFailed(
                 f"The constraint on the answer failed: {explain(matcher.get_error())}. "
@@ -335,62 +348,32 @@ def _read_vocabulary(llama: Any, vocab: Any) -> tuple[list[bytes], list[int]]:  
     buffer = ctypes.create_string_buffer(capacity)
     pieces: list[bytes] = []
     ends: list[int] = []
-    read, special = llama.llama_token_to_piece, True
-    eos = llama.llama_vocab_eos(vocab)
-    for token in range(llama.llama_vocab_n_tokens(vocab)):
-        n = read(vocab, token, buffer, capacity, 0, special)
-        if n < 0:
+
+    def read(token: int, *, special: bool) -> bytes:
+        nonlocal buffer, capacity
+        while True:
+            n = llama.llama_token_to_piece(vocab, token, buffer, capacity, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
             capacity = -n
             buffer = ctypes.create_string_buffer(capacity)
-            n = read(vocab, token, buffer, capacity, 0, special)
-        piece = buffer.raw[:n]
-        is_special = llama.llama_vocab_get_attr(vocab, token) & _ATTR_SPECIAL
-        # llama.cpp makes every end of generation that it finds a control token,
-        # but for the one that the file itself names.
-        if is_special or token == eos:
-            piece = b"\xff" + piece
-            if llama.llama_vocab_is_eog(vocab, token):
-                ends.append(token)
+
+    eos = llama.llama_vocab_eos(vocab)
+    for token in range(llama.llama_vocab_n_tokens(vocab)):
+        # Empty for control tokens, so most tokens take one call.
+        piece = read(token, special=False)
+        if not piece or token == eos:
+            piece = read(token, special=True)
+            # llama.cpp makes every end of generation that it finds a control
+            # token, but for the one that the file itself names.
+            attributes = llama.llama_vocab_get_attr(vocab, token)
+            if token == eos or attributes & _ATTR_SPECIAL:
+                piece = b"\xff" + piece
+                if llama.llama_vocab_is_eog(vocab, token):
+                    ends.append(token)
         pieces.append(piece)
     return pieces, ends
 
 
-_PLACE = re.compile(r"^at \d+\(\d+\): (?:failed to compile JSON schema: )?")
 _ATTR_SPECIAL = (1 << 0) | (1 << 3)
 """Unknown and control tokens; Source: llama.h, enum llama_token_attr."""
-
-
-def explain(message: str) -> str:
-    """Cut a message of llguidance down to what a client can use."""
-    text = message.split("\n<", 1)[0]
-    lines = [
-        line.strip()
-        for line in text.splitlines()
-        # It quotes the line of the grammar, which for a schema is all of it.
-        if line.strip() and "|" not in line[:8] and line.strip() != "^"
-    ]
-    reason = _PLACE.sub("", " ".join(lines)).rstrip(". ")
-    if len(reason) > _REASON_CHARS:
-        reason = reason[:_REASON_CHARS] + "…"
-    return reason
-
-
-def _build_matcher(tokenizer: "LLTokenizer", grammar: str) -> "LLMatcher":
-    from llguidance import LLMatcher  # noqa: PLC0415
-
-    return LLMatcher(tokenizer, grammar, log_level=0, limits=_make_limits())
-
-
-def _make_limits() -> "LLParserLimits":
-    from llguidance._lib import LLParserLimits  # noqa: PLC0415
-
-    return LLParserLimits(
-        max_items_in_row=_MAX_ITEMS_IN_ROW,
-        initial_lexer_fuel=_INITIAL_LEXER_FUEL,
-        step_lexer_fuel=_STEP_LEXER_FUEL,
-        step_max_items=_STEP_MAX_ITEMS,
-        max_lexer_states=_MAX_LEXER_STATES,
-        max_grammar_size=_MAX_GRAMMAR_SYMBOLS,
-        precompute_large_lexemes=False,
-        verbose_errors=False,
-    )

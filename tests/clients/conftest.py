@@ -12,21 +12,24 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.clients.questions import MODEL
+
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / ".venv-clients"
-MODEL = "novice"
 START_S = 60.0
 END_S = 20.0
 POLL_S = 0.05
+REQUEST_S = 60.0
 
 # Each client's own switch for what it would send home. They are read when a
 # client is imported, so no fixture could set them in time.
@@ -139,6 +142,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield Server(url, url + "/v1")
         finally:
             _end(process)
+
+
+@pytest.fixture
+def chat(server: Server) -> Iterator[Any]:
+    """Give the chat completions of the official client, or skip."""
+    openai = pytest.importorskip("openai", reason="needs openai: make test-clients")
+    with openai.OpenAI(
+        base_url=server.api, api_key="unused", max_retries=0, timeout=REQUEST_S
+    ) as client:
+        yield client.chat.completions
+
+
+@pytest.fixture
+def create(chat: Any) -> Callable[..., Any]:
+    """Ask for a completion of Novice that is the same each time."""
+    return partial(chat.create, model=MODEL, temperature=0)
+
+
+@pytest.fixture
+def choose(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask as `create` does and give the first choice."""
+    return lambda **request: create(**request).choices[0]
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.requests import Sampling
@@ -203,6 +203,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FIELDS), ANYTHING)
 def test_whatever_passes_is_of_the_fields_type(field, value):
     try:

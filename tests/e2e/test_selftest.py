@@ -1,17 +1,28 @@
 """`cloister selftest` as an operator runs it: a real engine, real answers."""
 
+import fcntl
 import json
+import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 import psutil
 import pytest
 
 from model_store import builtin
-from tests.e2e.server_process import ROOT, is_worker, make_environment, wait_until
+from tests.e2e.server_process import (
+    ROOT,
+    free_port,
+    is_worker,
+    make_environment,
+    wait_until,
+)
 
 pytestmark = [
     pytest.mark.skipif(
@@ -31,10 +42,10 @@ def begin(tmp_path):
     (tmp_path / "cloister.toml").write_text("nonsense = 1\n")
     started = []
 
-    def begin(*arguments, **environment):
+    def begin(*arguments, stdout=subprocess.PIPE, **environment):
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "server", "selftest", *arguments],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             cwd=tmp_path,
             env=make_environment(
@@ -87,8 +98,26 @@ def test_a_running_server_is_tested_and_told_as_json(begin, start_server):
     assert server.url == document["url"]
     names = [check["name"] for check in document["checks"]]
     assert "greedy, 8 at once" in names
+    for name in ("tool call", "streamed tool call", "JSON schema", "thinking"):
+        assert name in names
     assert "server start" not in names
     assert 200 == server.get("/health").status_code
+
+
+def test_lines_end_where_the_terminals_do(begin):
+    ours, its = pty.openpty()
+    try:
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        process = begin("--url", f"http://127.0.0.1:{free_port()}", stdout=its)
+        process.communicate(timeout=RUN_S)
+        lines = os.read(ours, 65536).decode().splitlines()
+    finally:
+        os.close(ours)
+        os.close(its)
+    # The last line is a sentence, which the terminal breaks.
+    assert max(map(len, lines[:-1])) <= 60, lines
+    (first,) = [n for n, line in enumerate(lines) if line.startswith("ok      model")]
+    assert re.fullmatch(r" {37}[0-9a-f]{16}…", lines[first + 1]), lines
 
 
 def test_a_server_without_the_model_fails(begin, start_server):

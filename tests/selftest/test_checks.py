@@ -3,6 +3,7 @@
 The server is the real application; its engine answers as recorded, or not.
 """
 
+import json
 from contextlib import ExitStack
 from functools import partial
 
@@ -10,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from server.app import create_app
-from server.core.events import FinishReason
+from server.core.events import ChoiceFinished, FinishReason, TextDelta
+from server.core.requests import Reasoning
 from server.selftest.checks import BATCH_SIZES, Checks
 from server.selftest.client import LoopbackClient
 from server.selftest.report import CheckFailed
@@ -18,6 +20,7 @@ from tests.live_server import live_server
 from tests.selftest.recorded_engine import RecordedEngine, make_recorded
 
 RECORDED = make_recorded()
+ANSWER = RecordedEngine._answer
 ALL = {
     "health": Checks.health,
     "seal": Checks.seal,
@@ -27,7 +30,8 @@ ALL = {
     "chat": Checks.chat,
     "stream": Checks.streamed_chat,
     "tool": Checks.tool_call,
-    "json": Checks.json_object,
+    "streamed_tool": Checks.streamed_tool_call,
+    "json": Checks.json_schema,
     "thinking": partial(Checks.thinking, kind="thinking"),
     "no_thinking": partial(Checks.thinking, kind="no_thinking"),
     "embeddings": Checks.embeddings,
@@ -131,49 +135,155 @@ def test_a_stream_of_one_piece_is_none(check):
     assert ("the answer in several pieces", "1") == (failure.expected, failure.actual)
 
 
+CALL = 'tool_calls get {"city": "Rome"}, finish_reason \'tool_calls\''
+RAW_CALL = RECORDED.of_kind("calls").text
+
+
+def write_call(**fields):
+    call = {"name": "get", "arguments": {"city": "Rome"}} | fields
+    return f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+
+
+@pytest.mark.parametrize("name", ["tool", "streamed_tool"])
 @pytest.mark.parametrize(
-    ("text", "actual"),
+    ("engine", "actual"),
     [
-        ("I do not know.", "null"),
-        ("<tool_call>\n{nothing}\n</tool_call>", "null"),
         (
-            '<tool_call>\n{"name": "get", "arguments": {"city": "Oslo"}}\n</tool_call>',
-            '{"name": "get", "arguments": {"city": "Oslo"}}',
+            {"texts": {"calls": "I do not know."}},
+            "tool_calls none, finish_reason 'stop', content 'I do not know.'",
+        ),
+        (
+            {"reads_marks": False},
+            f"tool_calls none, finish_reason 'stop', content {RAW_CALL!r}",
+        ),
+        (
+            {"texts": {"calls": write_call(arguments={"city": "Oslo"})}},
+            'tool_calls get {"city": "Oslo"}, finish_reason \'tool_calls\'',
+        ),
+        (
+            {"texts": {"calls": write_call(name="set")}},
+            'tool_calls set {"city": "Rome"}, finish_reason \'tool_calls\'',
+        ),
+        (
+            {"n_calls": 2},
+            CALL.replace(",", '; get {"city": "Rome"},'),
         ),
     ],
 )
-def test_another_tool_call_is_found(check, text, actual):
-    failure = fail(check, "tool", texts={"calls": text})
-    expected = 'the tool call {"name": "get", "arguments": {"city": "Rome"}}'
+def test_another_tool_call_is_found(check, name, engine, actual):
+    failure = fail(check, name, **engine)
+    assert (CALL, actual) == (failure.expected, failure.actual)
+    assert "If a greedy check failed too" in failure.advice
+
+
+@pytest.mark.parametrize("name", ["tool", "streamed_tool"])
+def test_text_beside_a_call_and_another_end_are_found(check, name, monkeypatch):
+    def answer_with_both(engine, request):
+        begun, *events, _, finished = ANSWER(engine, request)
+        ended = ChoiceFinished(0, FinishReason.EOS)
+        return (begun, *events, TextDelta(0, "</tool_call>"), ended, finished)
+
+    monkeypatch.setattr(RecordedEngine, "_answer", answer_with_both)
+    failure = fail(check, name)
+    assert (
+        'tool_calls get {"city": "Rome"}, finish_reason \'stop\', '
+        "content '</tool_call>'"
+    ) == failure.actual
+
+
+def test_tools_that_the_template_does_not_show_are_found(check):
+    failure = fail(check, "tool", sees=lambda prompt: replace(prompt, tools=()))
+    assert "20 prompt tokens, as the chat template makes them" == failure.expected
+    assert "21" == failure.actual
+
+
+OBJECT = "a JSON object with strings for name, age"
+GOOD = '{"name": "example", "age": "example"}'
+
+
+@pytest.mark.parametrize("kind", ["records", "no_thinking"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am here.",
+        "[" + GOOD + "]",
+        '{"name": "a"}',
+        '{"name": "a", "age": 3}',
+        '{"name": "a", "age": "3", "more": "b"}',
+        GOOD[:-1],
+        GOOD + "}",
+    ],
+)
+def test_an_answer_that_breaks_the_schema_is_found(check, kind, text):
+    failure = fail(check, "json", objects={kind: text})
+    assert (OBJECT, repr(text)) == (failure.expected, failure.actual)
+
+
+def test_a_schema_that_is_not_enforced_is_found_where_the_model_knows_the_keys(check):
+    # The recorded answer alone would pass: the model writes such objects by itself.
+    failure = fail(check, "json", objects={"records": GOOD, "no_thinking": ""})
+    assert (OBJECT, "'I am here.'") == (failure.expected, failure.actual)
+
+
+def test_an_object_that_does_not_end_by_itself_is_found(check):
+    failure = fail(check, "json", reason=FinishReason.MAX_TOKENS)
+    assert "finish_reason 'stop' where the object is complete" == failure.expected
+    assert "finish_reason 'length'" == failure.actual
+
+
+THOUGHT = "reasoning_content 'Hm, 7 and 8.'"
+NO_THOUGHT = "no reasoning_content"
+RAW_THOUGHT = RECORDED.of_kind("thinking").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine", "expected", "actual"),
+    [
+        (
+            "thinking",
+            {"texts": {"thinking": "7 + 8 = 15"}},
+            THOUGHT,
+            f"{NO_THOUGHT}, content '7 + 8 = 15'",
+        ),
+        (
+            "thinking",
+            {"reads_marks": False},
+            THOUGHT,
+            f"{NO_THOUGHT}, content {RAW_THOUGHT!r}",
+        ),
+        (
+            "thinking",
+            {"texts": {"thinking": RAW_THOUGHT.replace("Hm", "Oh")}},
+            THOUGHT,
+            "reasoning_content 'Oh, 7 and 8.', content '7 + 8 = 15'",
+        ),
+        (
+            "no_thinking",
+            {"texts": {"no_thinking": "<think>\nHm.\n</think>\n\nI am here."}},
+            NO_THOUGHT,
+            "reasoning_content 'Hm.', content 'I am here.'",
+        ),
+    ],
+)
+def test_a_wrong_thought_is_found(check, kind, engine, expected, actual):
+    failure = fail(check, kind, **engine)
     assert (expected, actual) == (failure.expected, failure.actual)
 
 
-@pytest.mark.parametrize(
-    ("text", "actual"),
-    [
-        ("I do not know.", "the keys None"),
-        ('["name", "age"]', "the keys None"),
-        ('{"name": 1}', "the keys ['name']"),
-    ],
-)
-def test_another_json_value_is_found(check, text, actual):
-    failure = fail(check, "json", texts={"records": text})
-    assert "a JSON object with the keys ['age', 'name']" == failure.expected
-    assert actual == failure.actual
+def test_a_wrong_answer_after_a_thought_is_found(check):
+    text = RAW_THOUGHT.replace("15", "16")
+    failure = fail(check, "thinking", texts={"thinking": text})
+    assert "thinking: from character 0 on '7 + 8 = 15'" == failure.expected
+    assert "'7 + 8 = 16'" == failure.actual
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "expected"),
-    [
-        ("thinking", "7 + 8 = 15", "a thinking block"),
-        ("thinking", "<think>\nHm, 7 and 8.", "a thinking block"),
-        ("thinking", "<think>\nHm.\n</think>\n\n", "a thinking block"),
-        ("no_thinking", "<think>\nHm.\n</think>\n\nYes.", "no thinking block"),
-    ],
-)
-def test_a_wrong_thinking_block_is_found(check, kind, text, expected):
-    failure = fail(check, kind, texts={kind: text})
-    assert (expected, repr(text)) == (failure.expected, failure.actual)
+def test_a_thinking_switch_that_does_not_reach_the_template_is_found(check):
+    def forget(prompt):
+        return replace(prompt, reasoning=Reasoning())
+
+    failure = fail(check, "thinking", sees=forget)
+    assert "20 prompt tokens, as the chat template makes them" == failure.expected
+    assert "21" == failure.actual
 
 
 def test_vectors_of_a_chat_model_are_found(check):

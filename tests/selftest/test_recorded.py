@@ -79,6 +79,43 @@ def test_every_kind_is_needed(file, kind):
     refuse(file, f"has no answer of the kind {kind}$")
 
 
+def test_a_recorded_call_is_read():
+    call = RECORDED.of_kind("calls").read_call()
+    assert ("get", {"city": "Rome"}) == (call.name, call.arguments)
+    assert 'get {"city": "Rome"}' == call.show()
+
+
+def test_the_keys_of_a_recorded_object_are_read_in_their_order():
+    assert ("name", "age") == RECORDED.of_kind("records").read_keys()
+
+
+def test_a_recorded_thought_is_split_off_where_it_was_asked_for():
+    assert ("Hm, 7 and 8.", "7 + 8 = 15") == RECORDED.of_kind(
+        "thinking"
+    ).split_thought()
+    assert ("", "I am here.") == RECORDED.of_kind("no_thinking").split_thought()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("calls", "Hello.", "no tool call: 'Hello.'"),
+        ("calls", "<tool_call>\n{}\n</tool_call>", "missing required field `name`"),
+        ("calls", "<tool_call>\n{\n</tool_call>", "JSON is malformed|truncated"),
+        ("records", '["name"]', "Expected `object`, got `array`"),
+        ("records", "{}", "no keys: {}"),
+        ("thinking", "Hello.", "no thought: 'Hello.'"),
+        ("thinking", "<think>\nHm.\n</think>\n\n", "no thought: "),
+    ],
+)
+def test_a_text_that_is_not_what_its_kind_says_is_refused(file, kind, text, words):
+    number = KINDS.index(kind)
+    answers = list(RECORDED.answers)
+    answers[number] = msgspec.structs.replace(answers[number], text=text)
+    write_recorded(file, msgspec.structs.replace(RECORDED, answers=tuple(answers)))
+    refuse(file, rf"answers\[{number}\] has .*({words})")
+
+
 @pytest.mark.skipif(
     not builtin.is_present(), reason=f"{builtin.MODEL_NAME} is not in this checkout"
 )

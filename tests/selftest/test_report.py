@@ -32,6 +32,33 @@ def test_a_row_is_one_aligned_line():
     assert "ok      chat         1.50 s  10 answers" == format_row(GOOD, name_width=10)
 
 
+def test_a_row_is_broken_at_the_end_of_a_terminals_line():
+    row = Row("chat", Status.OK, 1.5, detail="a first-class answer and then some more")
+    assert [
+        "ok      chat   1.50 s  a first-class answer and",
+        "                       then some more",
+    ] == format_row(row, name_width=4, line_width=50).splitlines()
+
+
+def test_a_row_that_fits_is_not_broken():
+    row = Row("chat", Status.OK, 1.5, detail="25 characters of an answer")
+    assert 1 == len(format_row(row, name_width=4, line_width=49).splitlines())
+    assert 2 == len(format_row(row, name_width=4, line_width=48).splitlines())
+
+
+def test_a_very_narrow_terminal_breaks_no_words():
+    row = Row("chat", Status.OK, 1.5, detail="a dozen answers and then some")
+    first, second = format_row(row, name_width=4, line_width=10).splitlines()
+    assert ("a dozen answers and", "then some") == (first[23:], second.strip())
+
+
+def test_the_lines_of_a_failure_end_where_the_terminals_do():
+    shown = format_row(BAD, name_width=17, line_width=60).splitlines()
+    assert max(map(len, shown)) <= 60
+    wide = format_row(BAD, name_width=17, line_width=200).splitlines()
+    assert format_row(BAD, name_width=17).splitlines() == wide
+
+
 def test_a_row_that_failed_says_expected_came_and_what_to_do():
     first, *lines = format_row(BAD, name_width=17).splitlines()
     assert "FAILED  greedy, 1 at once   0.25 s" == first

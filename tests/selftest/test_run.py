@@ -78,7 +78,8 @@ def test_one_wrong_answer_fails_the_checks_that_see_it_and_no_other(ask):
     failed = [n for n, s in statuses(report).items() if s is not Status.OK]
     assert [
         *(f"greedy, {n} at once" for n in (1, 2, 4, 8)),
-        "tool call text",
+        "tool call",
+        "streamed tool call",
     ] == failed
     assert not report.is_ok
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from server.core.requests import ChatPrompt, Message, Text, Tool, ToolCall
@@ -33,6 +34,7 @@ TURN_ENDS = (
 """Control texts of these templates that end a generation."""
 
 
+@cache
 def make_template(
     source: str, control_texts: frozenset[str] = frozenset(), **options
 ) -> ChatTemplate:

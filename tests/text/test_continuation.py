@@ -149,9 +149,10 @@ def test_every_real_template_that_can_shuts_thoughts_off(source) -> None:
     if reasoning is None or not reasoning.can_disable:
         pytest.skip("thoughts of this template cannot be switched off")
 
-    def render_with(enabled: bool | None) -> str:
+    def render_with(*, enabled: bool) -> str:
         prompt = ChatPrompt((QUESTION,), reasoning=Reasoning(enabled=enabled))
         return join(template.render(prompt, now=NOW))
 
-    assert render_with(True) != render_with(False)
-    assert not starts_inside_thought(template.format, render_with(False))
+    assert render_with(enabled=True) != render_with(enabled=False)
+    off = render_with(enabled=False)
+    assert not starts_inside_thought(template.format, off)

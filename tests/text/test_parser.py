@@ -9,7 +9,8 @@ from server.text.parser_calls import draw_id, split_id
 from server.text.parser_cursor import MAX_HELD_CHARACTERS
 from server.text.parser_events import Answer, Thought, ThoughtBegan
 from server.text.parser_marks import MarkScanner
-from tests.text.reader_run import FORMATS, TOOLS, hear, make_reader
+from tests.text.reader_formats import FORMATS, TOOLS
+from tests.text.reader_run import hear, make_reader
 
 HERMES = FORMATS["hermes"]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.text.reader_run import FORMATS, hear, make_reader
+from tests.text.reader_formats import FORMATS
+from tests.text.reader_run import hear, make_reader
 
 HARMONY = FORMATS["harmony"]
 FINAL = "<|start|>assistant<|channel|>final<|message|>"

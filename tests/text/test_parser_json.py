@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.text.reader_run import FORMATS, JSON_CALL, hear, make, make_reader
+from tests.text.reader_formats import FORMATS, JSON_CALL, make
+from tests.text.reader_run import hear, make_reader
 
 HERMES, LLAMA = FORMATS["hermes"], FORMATS["llama"]
 
@@ -62,7 +63,7 @@ def test_what_is_no_call_comes_back_unchanged(text: str) -> None:
         '{"name": "f", "age": 3}',
         '{"name": "f"}',
         '{"parameters": {}, "name": "f"}',
-        '{"type": "object", "name": "f"}',
+        '{"type": "object", "name": "f", "parameters": {}}',
         '[{"a": 1}]',
         "[1, 2]",
         "{}",

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.text.parser_literals import translate_python, translate_word
-from tests.text.reader_run import FORMATS, hear
+from tests.text.reader_formats import FORMATS
+from tests.text.reader_run import hear
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(

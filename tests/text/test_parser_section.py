@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.text.reader_run import BAR, FORMATS, OUTPUTS, hear
+from tests.text.reader_formats import BAR, FORMATS, OUTPUTS
+from tests.text.reader_run import hear
 
 KIMI, MINIMAX = FORMATS["kimi"], FORMATS["minimax"]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from server.core.requests import Tool
 from server.text.parser_tagged import read_typed
 from server.text.reader import CallArguments
-from tests.text.reader_run import FORMATS, hear, make_reader
+from tests.text.reader_formats import FORMATS
+from tests.text.reader_run import hear, make_reader
 
 ALL = frozenset({"string", "integer", "number", "boolean", "null", "object", "array"})
 

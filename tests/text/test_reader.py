@@ -20,14 +20,8 @@ from server.text.reader import (
     ReasoningPart,
 )
 from server.text.transcript import Transcript
-from tests.text.reader_run import (
-    FORMATS,
-    OUTPUTS,
-    TOOLS,
-    hear,
-    make_reader,
-    split_every,
-)
+from tests.text.reader_formats import FORMATS, OUTPUTS, TOOLS
+from tests.text.reader_run import hear, make_reader, split_every
 
 HERMES = FORMATS["hermes"]
 PIECES = st.lists(
@@ -59,7 +53,7 @@ def list_parts(readings: list[Reading]) -> list[Part]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(PIECES, STOPS, wants=st.booleans())
+@given(PIECES, STOPS, st.booleans())
 def test_plain_text_is_read_as_a_transcript_reads_it(
     pieces: list[bytes], stops: tuple[str, ...], wants
 ) -> None:

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.text.reader_run import (
-    FORMATS,
-    OUTPUTS,
-    TOOLS,
-    TWO,
-    cut,
-    hear,
-    join,
-    make_reader,
-    read,
-)
+from tests.text.reader_formats import FORMATS, OUTPUTS, TOOLS, TWO
+from tests.text.reader_run import cut, hear, join, make_reader, read
 
 NAMES = sorted(FORMATS)
 THINKING = [name for name in NAMES if FORMATS[name].reasoning is not None]

@@ -189,6 +189,7 @@ def quote(mark: str) -> str:
     return f"`{text}`" if text else ""
 
 
+@pytest.mark.timeout(60)
 def test_the_table_of_formats_says_what_is_found() -> None:
     if not SOURCES:
         pytest.skip(ABSENT)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.sampling import SamplerSettings
@@ -44,6 +44,7 @@ def test_the_generator_is_the_mersenne_twister_of_cpp():
     assert numbers.draw_single() == pytest.approx(words[2] / 2**32, rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_number_is_from_0_to_below_1(seed):
     numbers = Random(seed)
@@ -125,6 +126,7 @@ def test_a_token_without_an_alternative_does_not_move_mirostat():
     assert 10.0 == sampler.mu
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([1, 2]),
     st.floats(0, 100),

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.sampling import SamplerSettings
@@ -44,6 +44,7 @@ def penalize(sampling, prompt, generated, logits):
     return changed.tolist()
 
 
+@settings(deadline=None)
 @given(
     LOGITS,
     TOKENS,

@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.core.sampling import SamplerSettings
@@ -62,6 +62,7 @@ def reference(text, *, allowed=2, last_n=-1, breakers="\n:", base=2.0):
 TEXTS = st.text(LETTERS, max_size=40) | st.text("ab", max_size=60)
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, st.integers(0, 4), st.integers(1, 50) | st.just(-1))
 @example("abcabcabc", "", 2, 5)
 @example("", "ab" * 200, 2, 20)
@@ -77,6 +78,7 @@ def test_penalties_equal_a_plain_reference(prompt, answer, allowed, last_n):
     assert capped == pytest.approx(losses(repetition), rel=1e-5)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_repeats_are_measured_as_one_would_by_eye(text):
     expected = []

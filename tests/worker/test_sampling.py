@@ -221,6 +221,14 @@ def test_every_way_to_be_greedy_takes_the_most_probable(options):
     assert [int(np.argmax(logits))] * 20 == draw(logits, n=20, **options)
 
 
+@pytest.mark.parametrize(
+    "options", [{"xtc_probability": 1.0, "xtc_threshold": 0.14}, {"typical_p": 0.2}]
+)
+def test_greedy_takes_the_most_probable_though_others_were_preferred(options):
+    assert 0 not in draw(np.log(CHANCES), n=20, **options)
+    assert [0] * 20 == draw(np.log(CHANCES), n=20, temperature=0.0, **options)
+
+
 def test_repeat_penalty_makes_greedy_move_on():
     logits = make_logits(100, 8)
     assert 5 == len(set(draw(logits, n=5, temperature=0.0, repeat_penalty=5.0)))
@@ -366,6 +374,7 @@ def name(token):
     return b"<%d>" % token
 
 
+@settings(deadline=None)
 @given(LOGITS, st.integers(0, N_VOCAB - 1), st.integers(0, 20))
 def test_a_record_is_the_log_softmax(logits, token, n_top):
     values = np.array(logits, dtype=np.float32)
