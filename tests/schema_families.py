@@ -71,10 +71,21 @@ def strings():
         "uri",
     ):
         yield f"format {name}", obj({"s": {"type": "string", "format": name}})
-        yield f"format {name} or null", obj(
-            {"s": {"anyOf": [{"type": "string", "format": name}, {"type": "null"}]}}
+        yield (
+            f"format {name} or null",
+            obj(
+                {"s": {"anyOf": [{"type": "string", "format": name}, {"type": "null"}]}}
+            ),
         )
-    for name in ("int32", "int64", "byte", "password", "uri-reference", "color", "json"):
+    for name in (
+        "int32",
+        "int64",
+        "byte",
+        "password",
+        "uri-reference",
+        "color",
+        "json",
+    ):
         yield f"format unknown {name}", obj({"s": {"type": "string", "format": name}})
     yield "format and length", {"type": "string", "format": "email", "maxLength": 30}
     yield "contentEncoding", {"type": "string", "contentEncoding": "base64"}
@@ -123,15 +134,19 @@ def patterns():
             r"^(?<=a)b$",
         )
     ):
-        yield f"pattern {number} {pattern}", obj(
-            {"s": {"type": "string", "pattern": pattern}}
+        yield (
+            f"pattern {number} {pattern}",
+            obj({"s": {"type": "string", "pattern": pattern}}),
         )
-    yield "pattern and length", {
-        "type": "string",
-        "pattern": "^[ab]*$",
-        "minLength": 2,
-        "maxLength": 4,
-    }
+    yield (
+        "pattern and length",
+        {
+            "type": "string",
+            "pattern": "^[ab]*$",
+            "minLength": 2,
+            "maxLength": 4,
+        },
+    )
     yield "pattern without type", obj({"s": {"pattern": "^[ab]+$"}})
 
 
@@ -186,43 +201,58 @@ def arrays():
         yield f"items {least} {most}", obj({"a": schema})
     yield "items any", obj({"a": {"type": "array", "maxItems": 3}})
     yield "items objects", {"type": "array", "items": obj({"x": item}), "maxItems": 3}
-    yield "items nested", {
-        "type": "array",
-        "items": {"type": "array", "items": item, "maxItems": 2},
-        "maxItems": 2,
-    }
+    yield (
+        "items nested",
+        {
+            "type": "array",
+            "items": {"type": "array", "items": item, "maxItems": 2},
+            "maxItems": 2,
+        },
+    )
     yield "items false", {"type": "array", "items": False}
     pair = [{"type": "string", "maxLength": 3}, item]
     yield "prefixItems", {"type": "array", "prefixItems": pair, "maxItems": 3}
     yield "prefixItems only", {"type": "array", "prefixItems": pair, "items": False}
-    yield "prefixItems all", {
-        "type": "array",
-        "prefixItems": pair,
-        "minItems": 2,
-        "items": item,
-        "maxItems": 4,
-    }
+    yield (
+        "prefixItems all",
+        {
+            "type": "array",
+            "prefixItems": pair,
+            "minItems": 2,
+            "items": item,
+            "maxItems": 4,
+        },
+    )
     yield "uniqueItems", {"type": "array", "items": item, "uniqueItems": True}
     yield "uniqueItems one", {"type": "array", "uniqueItems": True, "maxItems": 1}
     yield "contains", {"type": "array", "contains": {"const": 5}, "maxItems": 4}
-    yield "contains with items", {
-        "type": "array",
-        "items": item,
-        "contains": {"minimum": 5},
-        "maxItems": 4,
-    }
-    yield "minContains", {
-        "type": "array",
-        "contains": {"const": "x"},
-        "minContains": 2,
-        "maxItems": 4,
-    }
+    yield (
+        "contains with items",
+        {
+            "type": "array",
+            "items": item,
+            "contains": {"minimum": 5},
+            "maxItems": 4,
+        },
+    )
+    yield (
+        "minContains",
+        {
+            "type": "array",
+            "contains": {"const": "x"},
+            "minContains": 2,
+            "maxItems": 4,
+        },
+    )
     yield "maxContains", {"type": "array", "contains": {"const": 1}, "maxContains": 1}
-    yield "unevaluatedItems", {
-        "type": "array",
-        "prefixItems": pair,
-        "unevaluatedItems": False,
-    }
+    yield (
+        "unevaluatedItems",
+        {
+            "type": "array",
+            "prefixItems": pair,
+            "unevaluatedItems": False,
+        },
+    )
     yield "maxItems huge", {"type": "array", "items": item, "maxItems": 10**9}
 
 
@@ -237,97 +267,158 @@ def objects():
     yield "required alone", {"type": "object", "required": ["k"], "maxProperties": 1}
     for name, rest in (("false", False), ("true", True), ("typed", whole)):
         yield f"additionalProperties {name}", obj(both, additionalProperties=rest)
-        yield f"additionalProperties {name} alone", {
+        yield (
+            f"additionalProperties {name} alone",
+            {
+                "type": "object",
+                "additionalProperties": rest,
+            },
+        )
+    yield (
+        "additionalProperties nested map",
+        {
             "type": "object",
-            "additionalProperties": rest,
-        }
-    yield "additionalProperties nested map", {
-        "type": "object",
-        "additionalProperties": {"type": "object", "additionalProperties": whole},
-    }
+            "additionalProperties": {"type": "object", "additionalProperties": whole},
+        },
+    )
     yield "properties empty", {"type": "object", "properties": {}}
     yield "properties false", obj({"a": text, "b": False}, "a")
     yield "properties without type", {"properties": both, "required": ["a"]}
-    yield "properties odd names", obj(
-        {"a-b": whole, "c.d": whole, "e f": whole, 'g"h': whole, "é": whole, "": whole}
+    yield (
+        "properties odd names",
+        obj(
+            {
+                "a-b": whole,
+                "c.d": whole,
+                "e f": whole,
+                'g"h': whole,
+                "é": whole,
+                "": whole,
+            }
+        ),
     )
-    yield "properties named as keywords", obj(
-        {"$ref": text, "const": text, "enum": text, "type": text, "properties": text}
+    yield (
+        "properties named as keywords",
+        obj(
+            {
+                "$ref": text,
+                "const": text,
+                "enum": text,
+                "type": text,
+                "properties": text,
+            }
+        ),
     )
-    yield "patternProperties", {
-        "type": "object",
-        "patternProperties": {"^s_": text, "^n_": whole},
-        "additionalProperties": False,
-    }
-    yield "patternProperties open", {
-        "type": "object",
-        "patternProperties": {"^s_": text},
-    }
-    yield "patternProperties with properties", obj(
-        {"id": whole}, patternProperties={"^x-": text}, additionalProperties=False
+    yield (
+        "patternProperties",
+        {
+            "type": "object",
+            "patternProperties": {"^s_": text, "^n_": whole},
+            "additionalProperties": False,
+        },
     )
-    yield "patternProperties meets property", obj(
-        {"x-id": {"minLength": 1}}, patternProperties={"^x-": text}
+    yield (
+        "patternProperties open",
+        {
+            "type": "object",
+            "patternProperties": {"^s_": text},
+        },
     )
-    yield "patternProperties overlap", {
-        "type": "object",
-        "patternProperties": {"^a": text, "b$": whole},
-    }
-    yield "propertyNames pattern", {
-        "type": "object",
-        "propertyNames": {"pattern": "^[a-z]{1,4}$"},
-        "additionalProperties": whole,
-    }
-    yield "propertyNames enum", {
-        "type": "object",
-        "propertyNames": {"enum": ["en", "de"]},
-        "additionalProperties": text,
-    }
+    yield (
+        "patternProperties with properties",
+        obj({"id": whole}, patternProperties={"^x-": text}, additionalProperties=False),
+    )
+    yield (
+        "patternProperties meets property",
+        obj({"x-id": {"minLength": 1}}, patternProperties={"^x-": text}),
+    )
+    yield (
+        "patternProperties overlap",
+        {
+            "type": "object",
+            "patternProperties": {"^a": text, "b$": whole},
+        },
+    )
+    yield (
+        "propertyNames pattern",
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-z]{1,4}$"},
+            "additionalProperties": whole,
+        },
+    )
+    yield (
+        "propertyNames enum",
+        {
+            "type": "object",
+            "propertyNames": {"enum": ["en", "de"]},
+            "additionalProperties": text,
+        },
+    )
     yield "propertyNames length", {"type": "object", "propertyNames": {"maxLength": 3}}
-    yield "propertyNames with properties", obj(
-        both, propertyNames={"pattern": "^[a-z]$"}
+    yield (
+        "propertyNames with properties",
+        obj(both, propertyNames={"pattern": "^[a-z]$"}),
     )
     yield "unevaluatedProperties", {**obj(both), "unevaluatedProperties": False}
-    yield "unevaluatedProperties allOf", {
-        "allOf": [obj({"a": text}), obj({"b": whole})],
-        "unevaluatedProperties": False,
-    }
+    yield (
+        "unevaluatedProperties allOf",
+        {
+            "allOf": [obj({"a": text}), obj({"b": whole})],
+            "unevaluatedProperties": False,
+        },
+    )
     yield "dependentRequired", obj(both, "b", dependentRequired={"a": ["b"]})
-    yield "dependentRequired optional", {
-        "type": "object",
-        "properties": {"card": text, "address": text, "name": text},
-        "dependentRequired": {"card": ["address"]},
-    }
-    yield "dependentSchemas", {
-        "type": "object",
-        "properties": {"card": text},
-        "dependentSchemas": {"card": obj({"address": text})},
-    }
-    yield "dependencies", {
-        "type": "object",
-        "properties": both,
-        "dependencies": {"a": ["b"]},
-    }
+    yield (
+        "dependentRequired optional",
+        {
+            "type": "object",
+            "properties": {"card": text, "address": text, "name": text},
+            "dependentRequired": {"card": ["address"]},
+        },
+    )
+    yield (
+        "dependentSchemas",
+        {
+            "type": "object",
+            "properties": {"card": text},
+            "dependentSchemas": {"card": obj({"address": text})},
+        },
+    )
+    yield (
+        "dependencies",
+        {
+            "type": "object",
+            "properties": both,
+            "dependencies": {"a": ["b"]},
+        },
+    )
 
 
 def object_counts():
     text = {"type": "string", "maxLength": 5}
-    names = {name: text for name in "abc"}
+    names = dict.fromkeys("abc", text)
     for least, most in ((0, 0), (1, None), (0, 1), (1, 1), (2, None), (0, 2), (1, 3)):
         counts = {"minProperties": least} | (
             {"maxProperties": most} if most is not None else {}
         )
-        yield f"counts {least} {most}", {
-            "type": "object",
-            "properties": names,
-            "additionalProperties": False,
-            **counts,
-        }
-        yield f"counts {least} {most} of a map", {
-            "type": "object",
-            "additionalProperties": text,
-            **counts,
-        }
+        yield (
+            f"counts {least} {most}",
+            {
+                "type": "object",
+                "properties": names,
+                "additionalProperties": False,
+                **counts,
+            },
+        )
+        yield (
+            f"counts {least} {most} of a map",
+            {
+                "type": "object",
+                "additionalProperties": text,
+                **counts,
+            },
+        )
     yield "counts required", obj(names, minProperties=3)
 
 
@@ -336,73 +427,99 @@ def logic():
     whole = {"type": "integer", "minimum": 0, "maximum": 99}
     yield "anyOf types", obj({"v": {"anyOf": [text, whole, {"type": "null"}]}})
     yield "anyOf objects", {"anyOf": [obj({"a": text}), obj({"b": whole})]}
-    yield "anyOf with siblings", {
-        "type": "object",
-        "properties": {"a": text, "b": whole},
-        "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
-    }
-    yield "anyOf adds properties", {
-        "type": "object",
-        "properties": {"a": text},
-        "required": ["a"],
-        "anyOf": [obj({"b": whole}), obj({"c": whole})],
-    }
+    yield (
+        "anyOf with siblings",
+        {
+            "type": "object",
+            "properties": {"a": text, "b": whole},
+            "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+        },
+    )
+    yield (
+        "anyOf adds properties",
+        {
+            "type": "object",
+            "properties": {"a": text},
+            "required": ["a"],
+            "anyOf": [obj({"b": whole}), obj({"c": whole})],
+        },
+    )
     yield "anyOf with false", obj({"v": {"anyOf": [False, text]}})
     yield "anyOf nested", {"anyOf": [{"anyOf": [text, whole]}, {"type": "boolean"}]}
     yield "oneOf types", obj({"v": {"oneOf": [text, whole]}})
-    yield "oneOf kinds", {
-        "oneOf": [
-            obj({"kind": {"const": "circle"}, "radius": whole}),
-            obj({"kind": {"const": "square"}, "side": whole}),
-        ]
-    }
-    yield "oneOf enums", {
-        "oneOf": [
-            obj({"kind": {"enum": ["a", "b"]}}),
-            obj({"kind": {"enum": ["c"]}, "x": text}),
-        ]
-    }
+    yield (
+        "oneOf kinds",
+        {
+            "oneOf": [
+                obj({"kind": {"const": "circle"}, "radius": whole}),
+                obj({"kind": {"const": "square"}, "side": whole}),
+            ]
+        },
+    )
+    yield (
+        "oneOf enums",
+        {
+            "oneOf": [
+                obj({"kind": {"enum": ["a", "b"]}}),
+                obj({"kind": {"enum": ["c"]}, "x": text}),
+            ]
+        },
+    )
     yield "oneOf by required", {"oneOf": [obj({"a": text}), obj({"b": text})]}
     yield "oneOf overlapping", {"oneOf": [whole, {"type": "integer", "minimum": 5}]}
-    yield "oneOf ranges", {
-        "oneOf": [
-            {"type": "integer", "minimum": 0, "maximum": 4},
-            {"type": "integer", "minimum": 6, "maximum": 9},
-        ]
-    }
-    yield "oneOf and anyOf", obj(
-        {"v": {"oneOf": [text, whole], "anyOf": [text, {"type": "null"}]}}
+    yield (
+        "oneOf ranges",
+        {
+            "oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": 4},
+                {"type": "integer", "minimum": 6, "maximum": 9},
+            ]
+        },
+    )
+    yield (
+        "oneOf and anyOf",
+        obj({"v": {"oneOf": [text, whole], "anyOf": [text, {"type": "null"}]}}),
     )
     yield "allOf objects", {"allOf": [obj({"a": text}), obj({"b": whole})]}
     yield "allOf one", {"allOf": [obj({"a": text})]}
-    yield "allOf refines", obj(
-        {"v": {"allOf": [{"type": "string"}, {"minLength": 2}, {"maxLength": 4}]}}
+    yield (
+        "allOf refines",
+        obj({"v": {"allOf": [{"type": "string"}, {"minLength": 2}, {"maxLength": 4}]}}),
     )
-    yield "allOf numbers", obj(
-        {"v": {"allOf": [{"type": "integer"}, {"minimum": 3}, {"maximum": 5}]}}
+    yield (
+        "allOf numbers",
+        obj({"v": {"allOf": [{"type": "integer"}, {"minimum": 3}, {"maximum": 5}]}}),
     )
-    yield "allOf deep", {
-        "allOf": [
-            obj({"p": obj({"x": whole})}),
-            obj({"p": obj({"y": whole})}),
-        ]
-    }
-    yield "allOf with anyOf", {
-        "allOf": [{"anyOf": [obj({"a": text}), obj({"b": text})]}, obj({"c": whole})]
-    }
+    yield (
+        "allOf deep",
+        {
+            "allOf": [
+                obj({"p": obj({"x": whole})}),
+                obj({"p": obj({"y": whole})}),
+            ]
+        },
+    )
+    yield (
+        "allOf with anyOf",
+        {"allOf": [{"anyOf": [obj({"a": text}), obj({"b": text})]}, obj({"c": whole})]},
+    )
     yield "not type", obj({"v": {"not": {"type": "object"}, "maxLength": 4}})
     yield "not null", obj({"v": {"type": ["string", "null"], "not": {"type": "null"}}})
     yield "not const", obj({"v": {"enum": ["a", "b"], "not": {"const": "a"}}})
     yield "not enum", obj({"v": {"enum": [1, 2, 3], "not": {"enum": [1, 2]}}})
-    yield "not required", {
-        "type": "object",
-        "properties": {"a": text, "b": text},
-        "not": {"required": ["a", "b"]},
-    }
+    yield (
+        "not required",
+        {
+            "type": "object",
+            "properties": {"a": text, "b": text},
+            "not": {"required": ["a", "b"]},
+        },
+    )
     yield "not empty", obj({"v": text, "w": {"not": {}}}, "v")
     yield "not boolean", obj({"v": {"type": "boolean", "not": {"const": True}}})
-    yield "not anyOf", obj(
-        {"v": {"not": {"anyOf": [{"type": "object"}, {"type": "array"}]}}}
+    yield (
+        "not anyOf",
+        obj({"v": {"not": {"anyOf": [{"type": "object"}, {"type": "array"}]}}}),
     )
     yield "not pattern", obj({"v": {"type": "string", "not": {"pattern": "^x"}}})
 
@@ -413,52 +530,77 @@ def conditions():
     is_us = {"properties": {"country": {"const": "us"}}, "required": ["country"]}
     digits = {"properties": {"code": {"pattern": "^[0-9]{5}$"}}}
     yield "if then", obj(base, **{"if": is_us, "then": digits})
-    yield "if then else", obj(
-        base,
-        **{"if": is_us, "then": digits, "else": {"properties": {"code": {"const": ""}}}},
-    )
-    yield "if optional", {
-        "type": "object",
-        "properties": base,
-        "if": is_us,
-        "then": {"required": ["code"]},
-    }
-    yield "if without required", {
-        "type": "object",
-        "properties": base,
-        "if": {"properties": {"country": {"const": "us"}}},
-        "then": {"required": ["code"]},
-    }
-    yield "if present", {
-        "type": "object",
-        "properties": {"a": text, "b": text},
-        "if": {"required": ["a"]},
-        "then": {"required": ["b"]},
-        "else": {"properties": {"b": False}},
-    }
-    yield "if boolean", {
-        "type": "object",
-        "properties": {"on": {"type": "boolean"}, "level": {"type": "integer"}},
-        "required": ["on"],
-        "if": {"properties": {"on": {"const": True}}},
-        "then": {"required": ["level"]},
-    }
-    yield "if in allOf", obj(
-        base,
-        allOf=[
-            {"if": is_us, "then": digits},
-            {
-                "if": {"properties": {"country": {"const": "de"}}},
-                "then": {"properties": {"code": {"minLength": 2}}},
+    yield (
+        "if then else",
+        obj(
+            base,
+            **{
+                "if": is_us,
+                "then": digits,
+                "else": {"properties": {"code": {"const": ""}}},
             },
-        ],
+        ),
     )
-    yield "if range", obj(
-        {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
-        **{
-            "if": {"properties": {"n": {"minimum": 5}}},
-            "then": {"properties": {"n": {"multipleOf": 5}}},
+    yield (
+        "if optional",
+        {
+            "type": "object",
+            "properties": base,
+            "if": is_us,
+            "then": {"required": ["code"]},
         },
+    )
+    yield (
+        "if without required",
+        {
+            "type": "object",
+            "properties": base,
+            "if": {"properties": {"country": {"const": "us"}}},
+            "then": {"required": ["code"]},
+        },
+    )
+    yield (
+        "if present",
+        {
+            "type": "object",
+            "properties": {"a": text, "b": text},
+            "if": {"required": ["a"]},
+            "then": {"required": ["b"]},
+            "else": {"properties": {"b": False}},
+        },
+    )
+    yield (
+        "if boolean",
+        {
+            "type": "object",
+            "properties": {"on": {"type": "boolean"}, "level": {"type": "integer"}},
+            "required": ["on"],
+            "if": {"properties": {"on": {"const": True}}},
+            "then": {"required": ["level"]},
+        },
+    )
+    yield (
+        "if in allOf",
+        obj(
+            base,
+            allOf=[
+                {"if": is_us, "then": digits},
+                {
+                    "if": {"properties": {"country": {"const": "de"}}},
+                    "then": {"properties": {"code": {"minLength": 2}}},
+                },
+            ],
+        ),
+    )
+    yield (
+        "if range",
+        obj(
+            {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
+            **{
+                "if": {"properties": {"n": {"minimum": 5}}},
+                "then": {"properties": {"n": {"multipleOf": 5}}},
+            },
+        ),
     )
     yield "if alone", {"type": "string", "maxLength": 4, "if": {"minLength": 2}}
 
@@ -467,134 +609,191 @@ def references():
     text = {"type": "string", "maxLength": 5}
     leaf = {"$defs": {"leaf": text}}
     yield "ref defs", {**obj({"a": {"$ref": "#/$defs/leaf"}}), **leaf}
-    yield "ref definitions", {
-        **obj({"a": {"$ref": "#/definitions/leaf"}}),
-        "definitions": {"leaf": text},
-    }
-    yield "ref with title", {
-        **obj({"a": {"$ref": "#/$defs/leaf", "description": "d"}}),
-        **leaf,
-    }
-    yield "ref with siblings", {
-        **obj({"a": {"$ref": "#/$defs/leaf", "minLength": 2}}),
-        **leaf,
-    }
+    yield (
+        "ref definitions",
+        {
+            **obj({"a": {"$ref": "#/definitions/leaf"}}),
+            "definitions": {"leaf": text},
+        },
+    )
+    yield (
+        "ref with title",
+        {
+            **obj({"a": {"$ref": "#/$defs/leaf", "description": "d"}}),
+            **leaf,
+        },
+    )
+    yield (
+        "ref with siblings",
+        {
+            **obj({"a": {"$ref": "#/$defs/leaf", "minLength": 2}}),
+            **leaf,
+        },
+    )
     yield "ref at root", {"$ref": "#/$defs/leaf", **leaf}
-    yield "ref chain", {
-        "$ref": "#/$defs/a",
-        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": obj({"x": text})},
-    }
-    yield "ref anchor", {
-        **obj({"a": {"$ref": "#leaf"}}),
-        "$defs": {"x": {"$anchor": "leaf", **text}},
-    }
-    yield "ref id", {
-        "$id": "https://example.com/root.json",
-        **obj({"a": {"$ref": "leaf.json"}}),
-        "$defs": {"x": {"$id": "leaf.json", **text}},
-    }
-    yield "ref escaped", {
-        **obj({"a": {"$ref": "#/$defs/a~1b%20c"}}),
-        "$defs": {"a/b c": text},
-    }
+    yield (
+        "ref chain",
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"$ref": "#/$defs/b"}, "b": obj({"x": text})},
+        },
+    )
+    yield (
+        "ref anchor",
+        {
+            **obj({"a": {"$ref": "#leaf"}}),
+            "$defs": {"x": {"$anchor": "leaf", **text}},
+        },
+    )
+    yield (
+        "ref id",
+        {
+            "$id": "https://example.com/root.json",
+            **obj({"a": {"$ref": "leaf.json"}}),
+            "$defs": {"x": {"$id": "leaf.json", **text}},
+        },
+    )
+    yield (
+        "ref escaped",
+        {
+            **obj({"a": {"$ref": "#/$defs/a~1b%20c"}}),
+            "$defs": {"a/b c": text},
+        },
+    )
     yield "ref into properties", obj({"a": text, "b": {"$ref": "#/properties/a"}})
-    yield "ref tree", {
-        "$ref": "#/$defs/node",
-        "$defs": {
-            "node": obj(
-                {
-                    "name": text,
-                    "children": {
-                        "type": "array",
-                        "items": {"$ref": "#/$defs/node"},
-                        "maxItems": 2,
+    yield (
+        "ref tree",
+        {
+            "$ref": "#/$defs/node",
+            "$defs": {
+                "node": obj(
+                    {
+                        "name": text,
+                        "children": {
+                            "type": "array",
+                            "items": {"$ref": "#/$defs/node"},
+                            "maxItems": 2,
+                        },
+                    }
+                )
+            },
+        },
+    )
+    yield (
+        "ref root list",
+        {
+            "type": "object",
+            "properties": {
+                "value": text,
+                "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+            },
+            "required": ["value", "next"],
+        },
+    )
+    yield (
+        "ref mutual",
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {
+                "a": {"type": "object", "properties": {"b": {"$ref": "#/$defs/b"}}},
+                "b": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}},
+            },
+        },
+    )
+    yield (
+        "ref recursive with siblings",
+        {
+            "$ref": "#/$defs/node",
+            "$defs": {
+                "node": {
+                    "type": "object",
+                    "properties": {
+                        "child": {"$ref": "#/$defs/node", "minProperties": 1},
+                        "v": text,
                     },
                 }
-            )
+            },
         },
-    }
-    yield "ref root list", {
-        "type": "object",
-        "properties": {"value": text, "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
-        "required": ["value", "next"],
-    }
-    yield "ref mutual", {
-        "$ref": "#/$defs/a",
-        "$defs": {
-            "a": {"type": "object", "properties": {"b": {"$ref": "#/$defs/b"}}},
-            "b": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}},
+    )
+    yield (
+        "ref twice in allOf",
+        {
+            "allOf": [{"$ref": "#/$defs/base"}, obj({"extra": text})],
+            "$defs": {"base": obj({"id": text})},
         },
-    }
-    yield "ref recursive with siblings", {
-        "$ref": "#/$defs/node",
-        "$defs": {
-            "node": {
-                "type": "object",
-                "properties": {
-                    "child": {"$ref": "#/$defs/node", "minProperties": 1},
-                    "v": text,
-                },
-            }
+    )
+    yield (
+        "ref expression",
+        {
+            "$ref": "#/$defs/e",
+            "$defs": {
+                "e": {
+                    "anyOf": [
+                        {"type": "integer", "minimum": 0, "maximum": 9},
+                        obj(
+                            {
+                                "op": {"enum": ["+", "*"]},
+                                "left": {"$ref": "#/$defs/e"},
+                                "right": {"$ref": "#/$defs/e"},
+                            }
+                        ),
+                    ]
+                }
+            },
         },
-    }
-    yield "ref twice in allOf", {
-        "allOf": [{"$ref": "#/$defs/base"}, obj({"extra": text})],
-        "$defs": {"base": obj({"id": text})},
-    }
-    yield "ref expression", {
-        "$ref": "#/$defs/e",
-        "$defs": {
-            "e": {
-                "anyOf": [
-                    {"type": "integer", "minimum": 0, "maximum": 9},
-                    obj(
-                        {
-                            "op": {"enum": ["+", "*"]},
-                            "left": {"$ref": "#/$defs/e"},
-                            "right": {"$ref": "#/$defs/e"},
-                        }
-                    ),
-                ]
-            }
+    )
+    yield (
+        "ref oneOf by kind",
+        {
+            "oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}],
+            "discriminator": {"propertyName": "kind"},
+            "$defs": {
+                "cat": obj({"kind": {"const": "cat"}, "lives": {"type": "integer"}}),
+                "dog": obj({"kind": {"const": "dog"}, "name": text}),
+            },
         },
-    }
-    yield "ref oneOf by kind", {
-        "oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}],
-        "discriminator": {"propertyName": "kind"},
-        "$defs": {
-            "cat": obj({"kind": {"const": "cat"}, "lives": {"type": "integer"}}),
-            "dog": obj({"kind": {"const": "dog"}, "name": text}),
-        },
-    }
+    )
 
 
 def drafts():
-    yield "draft 4 bounds", obj(
-        {
-            "n": {
-                "type": "integer",
-                "minimum": 0,
-                "exclusiveMinimum": True,
-                "maximum": 9,
-                "exclusiveMaximum": False,
+    yield (
+        "draft 4 bounds",
+        obj(
+            {
+                "n": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "exclusiveMinimum": True,
+                    "maximum": 9,
+                    "exclusiveMaximum": False,
+                }
             }
-        }
+        ),
     )
-    yield "draft 4 tuple", {
-        "$schema": "http://json-schema.org/draft-04/schema#",
-        "type": "array",
-        "items": [{"type": "integer"}, {"type": "boolean"}],
-        "additionalItems": False,
-    }
-    yield "draft 7", {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "$id": "http://example.com/x",
-        **obj({"a": {"type": "integer", "default": 3, "examples": [1]}}),
-    }
+    yield (
+        "draft 4 tuple",
+        {
+            "$schema": "http://json-schema.org/draft-04/schema#",
+            "type": "array",
+            "items": [{"type": "integer"}, {"type": "boolean"}],
+            "additionalItems": False,
+        },
+    )
+    yield (
+        "draft 7",
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$id": "http://example.com/x",
+            **obj({"a": {"type": "integer", "default": 3, "examples": [1]}}),
+        },
+    )
     yield "nullable", obj({"a": {"type": "string", "nullable": True, "maxLength": 3}})
     yield "float counts", {"type": "string", "minLength": 1.0, "maxLength": 3.0}
-    yield "unknown keywords", obj(
-        {"a": {"type": "string", "x-order": 1, "deprecated": True, "example": "e"}}
+    yield (
+        "unknown keywords",
+        obj(
+            {"a": {"type": "string", "x-order": 1, "deprecated": True, "example": "e"}}
+        ),
     )
     yield "type upper case", {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
     yield "type of Python", obj({"a": {"type": "int"}, "b": {"type": "list"}})
@@ -631,72 +830,109 @@ def records():
     text, whole = {"type": "string"}, {"type": "integer"}
     person = obj({"name": text, "age": {**whole, "minimum": 0}, "email": text})
     yield "record person", person
-    yield "record optional", obj(
-        {"name": text, "nick": {"anyOf": [text, {"type": "null"}], "default": None}},
-        "name",
-    )
-    yield "record defs", {
-        "$defs": {"Person": person, "Color": {"enum": ["red", "blue"]}},
-        **obj(
+    yield (
+        "record optional",
+        obj(
             {
-                "owner": {"$ref": "#/$defs/Person"},
-                "color": {"allOf": [{"$ref": "#/$defs/Color"}], "default": "red"},
-                "others": {"type": "array", "items": {"$ref": "#/$defs/Person"}},
+                "name": text,
+                "nick": {"anyOf": [text, {"type": "null"}], "default": None},
             },
-            "owner",
+            "name",
         ),
-    }
-    yield "record steps", obj(
+    )
+    yield (
+        "record defs",
         {
-            "steps": {
-                "type": "array",
-                "items": obj({"explanation": text, "output": text}),
-            },
-            "final_answer": text,
+            "$defs": {"Person": person, "Color": {"enum": ["red", "blue"]}},
+            **obj(
+                {
+                    "owner": {"$ref": "#/$defs/Person"},
+                    "color": {"allOf": [{"$ref": "#/$defs/Color"}], "default": "red"},
+                    "others": {"type": "array", "items": {"$ref": "#/$defs/Person"}},
+                },
+                "owner",
+            ),
         },
-        additionalProperties=False,
     )
-    yield "record tuple", obj(
-        {
-            "point": {
-                "type": "array",
-                "prefixItems": [{"type": "number"}, {"type": "number"}],
-                "minItems": 2,
-                "maxItems": 2,
+    yield (
+        "record steps",
+        obj(
+            {
+                "steps": {
+                    "type": "array",
+                    "items": obj({"explanation": text, "output": text}),
+                },
+                "final_answer": text,
+            },
+            additionalProperties=False,
+        ),
+    )
+    yield (
+        "record tuple",
+        obj(
+            {
+                "point": {
+                    "type": "array",
+                    "prefixItems": [{"type": "number"}, {"type": "number"}],
+                    "minItems": 2,
+                    "maxItems": 2,
+                }
             }
-        }
+        ),
     )
-    yield "record map", obj(
-        {"scores": {"type": "object", "additionalProperties": {"type": "number"}}}
+    yield (
+        "record map",
+        obj({"scores": {"type": "object", "additionalProperties": {"type": "number"}}}),
     )
     for size in (1, 5, 20, 60):
-        yield f"record of {size}", obj(
-            {f"field_{n}": (text, whole, {"type": "boolean"})[n % 3] for n in range(size)}
+        yield (
+            f"record of {size}",
+            obj(
+                {
+                    f"field_{n}": (text, whole, {"type": "boolean"})[n % 3]
+                    for n in range(size)
+                }
+            ),
         )
-        yield f"record of {size} optional", {
-            "type": "object",
-            "properties": {f"f{n}": whole for n in range(size)},
-        }
+        yield (
+            f"record of {size} optional",
+            {
+                "type": "object",
+                "properties": {f"f{n}": whole for n in range(size)},
+            },
+        )
     deep = text
     for _ in range(8):
         deep = obj({"inner": deep})
     yield "record deep", deep
-    yield "record widget", {
-        "type": "object",
-        "properties": {
-            "type": {"const": "div"},
-            "label": text,
-            "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
-        },
-        "required": ["type", "label", "children"],
-        "additionalProperties": False,
-    }
-    yield "record date range", obj(
-        {"from": {**text, "format": "date-time"}, "to": {**text, "format": "date-time"}}
-    )
-    yield "record money", obj(
+    yield (
+        "record widget",
         {
-            "amount": {"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.5},
-            "currency": {**text, "pattern": "^[A-Z]{3}$"},
-        }
+            "type": "object",
+            "properties": {
+                "type": {"const": "div"},
+                "label": text,
+                "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
+            },
+            "required": ["type", "label", "children"],
+            "additionalProperties": False,
+        },
+    )
+    yield (
+        "record date range",
+        obj(
+            {
+                "from": {**text, "format": "date-time"},
+                "to": {**text, "format": "date-time"},
+            }
+        ),
+    )
+    yield (
+        "record money",
+        obj(
+            {
+                "amount": {"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.5},
+                "currency": {**text, "pattern": "^[A-Z]{3}$"},
+            }
+        ),
     )

@@ -333,9 +333,9 @@ class _Reader:
         if kind in _ESCAPES:
             return ord(_ESCAPES[kind])
         digits = self._text[self._at : self._at + _HEX.get(kind, 0)]
-        if kind not in _HEX or not re.fullmatch(r"[0-9a-fA-F]+", digits):
+        if kind not in _HEX:
             self._fail(f"unknown escape '\\{kind}'")
-        if len(digits) != _HEX[kind]:
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{_HEX[kind]}}}", digits):
             self._fail(f"'\\{kind}' needs {_HEX[kind]} hexadecimal digits")
         self._at += len(digits)
         code = int(digits, 16)

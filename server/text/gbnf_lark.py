@@ -35,12 +35,15 @@ def translate_gbnf(text: str, control: Mapping[str, int]) -> str:
         InvalidRequest: It is no valid grammar.
     """
     rules = read_gbnf(text, control)
-    try:
-        merged = merge(rules, find_regular(rules))
-    except TooLarge:
-        merged = rules
-    if merged is not rules and are_safe(merged):
-        rules = merged
+    regular = find_regular(rules)
+    for across in (True, False):
+        try:
+            merged = merge(rules, regular, across=across)
+        except TooLarge:
+            continue
+        if are_safe(merged):
+            rules = merged
+            break
     names = {name: f"r{number}" for number, name in enumerate(rules)}
     writer = _Writer(names)
     lines = [f"{names[name]}: {writer.write(node)}" for name, node in rules.items()]

@@ -30,13 +30,22 @@ MAX_LEXEME_PARTS = 4_000
 MAX_OCCURRENCES = 150
 
 
-def merge(rules: dict[str, Node], regular: frozenset[str]) -> dict[str, Node]:
+def merge(
+    rules: dict[str, Node], regular: frozenset[str], *, across: bool
+) -> dict[str, Node]:
     """Make lexemes of all that has no recursion and no tokens.
+
+    Args:
+        rules: As they were read.
+        regular: The rules without recursion and tokens.
+        across: Neighbours become one lexeme too. Otherwise only what can be empty
+            joins what stands before it, as white space does; then rules that begin
+            alike have the same lexemes.
 
     Raises:
         TooLarge: A lexeme grows too long.
     """
-    merger = _Merger(rules, regular)
+    merger = _Merger(rules, regular, across=across)
     return {
         name: merger.merge(node)
         for name, node in rules.items()
@@ -45,9 +54,12 @@ def merge(rules: dict[str, Node], regular: frozenset[str]) -> dict[str, Node]:
 
 
 class _Merger:
-    def __init__(self, rules: dict[str, Node], regular: frozenset[str]) -> None:
+    def __init__(
+        self, rules: dict[str, Node], regular: frozenset[str], *, across: bool
+    ) -> None:
         self._rules = rules
         self._regular = regular
+        self._across = across
         self._inlined: dict[str, tuple[Node, int]] = {}
 
     def merge(self, node: Node) -> Node:
@@ -74,15 +86,20 @@ class _Merger:
         merged: list[Node] = []
         run: list[Node] = []
         for part in parts:
-            if self._is_regular(part):
-                run.append(part)
-                continue
-            if kind is Seq and run:
-                merged.append(self._lexeme(Seq(tuple(run))))
+            is_regular = self._is_regular(part)
+            joins = is_regular and (
+                self._across or (kind is Seq and self._may_skip(part))
+            )
+            # Alternatives that are apart can be one lexeme, neighbours cannot.
+            if run and not joins and (kind is Seq or not self._across):
+                merged.append(self._lexeme(_join(run, kind)))
                 run = []
-            merged.append(self.merge(part))
+            if is_regular:
+                run.append(part)
+            else:
+                merged.append(self.merge(part))
         if run:
-            merged.append(self._lexeme(kind(tuple(run))))
+            merged.append(self._lexeme(_join(run, kind)))
         return merged
 
     def _lexeme(self, node: Node) -> Node:
@@ -101,6 +118,20 @@ class _Merger:
                 return all(map(self._is_regular, node.parts))
             case Repeat():
                 return self._is_regular(node.part)
+            case _:
+                return False
+
+    def _may_skip(self, node: Node) -> bool:
+        """Tell whether a part without recursion can be empty."""
+        match node:
+            case Ref():
+                return self._may_skip(self._rules[node.name])
+            case Seq():
+                return all(map(self._may_skip, node.parts))
+            case Alt():
+                return any(map(self._may_skip, node.parts))
+            case Repeat():
+                return node.least == 0 or self._may_skip(node.part)
             case _:
                 return False
 
@@ -251,3 +282,7 @@ class _Places:
     def _link(self, last: set[int], first: set[int]) -> None:
         for place in last:
             self._next[place] |= first
+
+
+def _join(run: list[Node], kind: type[Seq] | type[Alt]) -> Node:
+    return run[0] if len(run) == 1 else kind(tuple(run))

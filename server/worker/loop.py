@@ -48,7 +48,7 @@ from server.worker.echo import PromptReader
 from server.worker.inbox import Ask, Forget, Message, Quit, Submit
 from server.worker.kvcache import KvCache
 from server.worker.roster import Roster
-from server.worker.sampling import describe_token
+from server.worker.sampling import NothingAllowed, describe_token
 from server.worker.scheduler import (
     Feed,
     StepClock,
@@ -62,6 +62,11 @@ _log = logging.getLogger(__name__)
 _NO_CELLS = (
     "The KV cache cannot hold this request. Load the model with a larger "
     "--context-length."
+)
+
+_NOTHING_ALLOWED = (
+    "No token may follow here: what the answer's form allows, logit_bias forbids. "
+    "Loosen one of them."
 )
 
 
@@ -282,6 +287,8 @@ class Loop:
                 self._fail([sequence], EngineFailed(_explain(error)).to_info())
             except ServerError as error:
                 self._fail([sequence], error.to_info())
+            except NothingAllowed:
+                self._fail([sequence], EngineFailed(_NOTHING_ALLOWED).to_info())
             except Exception:  # noqa: BLE001 - one request's trouble stays its own
                 _log.exception("handling a token failed")
                 info = EngineFailed("The engine failed on a token of this request.")

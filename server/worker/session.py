@@ -118,6 +118,7 @@ class Session:
             n_ctx=load.n_ctx,
             instance_id=load.instance_id,
             report=self.send,
+            sampling=load.sampling,
         )
         loop: Loop | EmbeddingLoop
         if load.embedding:

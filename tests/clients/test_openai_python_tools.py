@@ -29,6 +29,18 @@ class City(BaseModel):
     city: str
 
 
+class Light(BaseModel):
+    """Set the light of a room."""
+
+    room: str
+
+
+STRICT_TOOLS = [
+    openai.pydantic_function_tool(City, name="get_weather"),
+    openai.pydantic_function_tool(Light, name="set_light"),
+]
+
+
 class Colour(StrEnum):
     RED = "red"
     GREEN = "green"
@@ -48,9 +60,19 @@ class Lamps(BaseModel):
 
 
 @pytest.fixture
-def more_calls(server):
-    """A bias against the end of an answer: Novice writes several calls then."""
-    return {str(server.tokenize("<|im_end|>")[0]): -15.5}
+def for_several_calls(server):
+    """What makes Novice write two or three calls: its answer's end is unlikely.
+
+    From 14 on it writes a second one, from 16.5 on it does not stop any more.
+    """
+    end = str(server.tokenize("<|im_end|>")[0])
+    return {
+        "messages": ask(WANT_BOTH),
+        "tools": STRICT_TOOLS,
+        "tool_choice": "required",
+        "logit_bias": {end: -15},
+        "max_tokens": 250,
+    }
 
 
 def test_a_tool_is_called_when_the_model_wants_to(create):
@@ -135,15 +157,8 @@ def test_tool_choice_none_never_calls(choose):
     assert choice.message.tool_calls is None
 
 
-def test_several_calls_come_in_one_answer(create, more_calls):
-    answer = create(
-        messages=ask(WANT_BOTH),
-        tools=TOOLS,
-        tool_choice="required",
-        logit_bias=more_calls,
-        max_tokens=200,
-    )
-    choice = answer.choices[0]
+def test_several_calls_come_in_one_answer(choose, for_several_calls):
+    choice = choose(**for_several_calls)
     assert "tool_calls" == choice.finish_reason
     calls = calls_of(choice.message)
     assert len(calls) > 1
@@ -152,33 +167,17 @@ def test_several_calls_come_in_one_answer(create, more_calls):
     assert len(ids) == len(set(ids))
 
 
-def test_parallel_tool_calls_false_ends_after_one_call(create, more_calls):
-    answer = create(
-        messages=ask(WANT_BOTH),
-        tools=TOOLS,
-        tool_choice="required",
-        parallel_tool_calls=False,
-        logit_bias=more_calls,
-        max_tokens=200,
-    )
-    choice = answer.choices[0]
+def test_parallel_tool_calls_false_ends_after_one_call(choose, for_several_calls):
+    choice = choose(**for_several_calls, parallel_tool_calls=False)
     assert "tool_calls" == choice.finish_reason
     assert [("get_weather", {"city": "Zurich"})] == calls_of(choice.message)
 
 
 @pytest.fixture
-def streamed(create, more_calls):
+def streamed(create, for_several_calls):
     """The chunks of an answer that has several calls."""
     return list(
-        create(
-            messages=ask(WANT_BOTH),
-            tools=TOOLS,
-            tool_choice="required",
-            logit_bias=more_calls,
-            max_tokens=200,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
+        create(**for_several_calls, stream=True, stream_options={"include_usage": True})
     )
 
 
@@ -215,16 +214,8 @@ def test_streamed_calls_have_the_shape_that_accumulators_need(streamed):
     assert len([delta for delta in later if delta.index == 0]) > 2
 
 
-def test_the_streaming_helper_puts_calls_together(chat, more_calls):
-    with chat.stream(
-        model=MODEL,
-        messages=ask(WANT_BOTH),
-        temperature=0,
-        tools=[openai.pydantic_function_tool(City, name="get_weather")],
-        tool_choice="required",
-        logit_bias=more_calls,
-        max_tokens=200,
-    ) as stream:
+def test_the_streaming_helper_puts_calls_together(chat, for_several_calls):
+    with chat.stream(model=MODEL, temperature=0, **for_several_calls) as stream:
         events = list(stream)
     message = stream.get_final_completion().choices[0].message
     calls = message.tool_calls

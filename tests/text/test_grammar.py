@@ -269,7 +269,9 @@ def test_a_bad_tool_alone_falls_back_to_any_object(constrainer):
     )
     made = plan(ask(tools=tools), ChatFormat(None, SYNTAXES["hermes"]))
     assert 2 == len(made.warnings)
-    assert "Tool 'bad': Its arguments may be any object. '$ref' at #" in made.warnings[0]
+    assert (
+        "Tool 'bad': Its arguments may be any object. '$ref' at #" in made.warnings[0]
+    )
     call = WrittenCall("bad", {}, '{"z": [1]}')
     text = write_calls(SYNTAXES["hermes"], [call])
     assert walks.takes(constrainer, made.grammar, text)

@@ -1,5 +1,7 @@
 """Schemas are rewritten by the rules that are written down."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,9 +55,7 @@ def test_a_definition_is_open_where_it_is_joined_and_closed_where_it_stands_alon
         "type": "object",
         "properties": {
             "alone": {"$ref": "#/$defs/base"},
-            "joined": {
-                "allOf": [{"$ref": "#/$defs/base"}, {"properties": {"b": INT}}]
-            },
+            "joined": {"allOf": [{"$ref": "#/$defs/base"}, {"properties": {"b": INT}}]},
         },
         "$defs": {"base": base},
     }
@@ -132,7 +132,9 @@ def test_strict_names_keyword_place_and_way_out():
 
 def test_warnings_have_an_end():
     schema = {
-        "properties": {f"p{n}": {"type": "array", "uniqueItems": True} for n in range(99)}
+        "properties": {
+            f"p{n}": {"type": "array", "uniqueItems": True} for n in range(99)
+        }
     }
     warnings = relax(schema, strict=False, param="p").warnings
     assert 33 == len(warnings)
@@ -150,34 +152,54 @@ def test_no_parameters_mean_an_empty_object(schema):
 def test_arguments_are_an_object():
     given_types = relax_arguments({"type": ["object", "null"]}, strict=True, param="p")
     assert {"type": "object"} == given_types.schema
-    assert "object" == relax_arguments({"required": ["a"]}, strict=True, param="p").schema["type"]
+    assert (
+        "object"
+        == relax_arguments({"required": ["a"]}, strict=True, param="p").schema["type"]
+    )
     with pytest.raises(InvalidRequest, match="this schema's type is array"):
         relax_arguments({"type": "array"}, strict=False, param="p")
 
 
+KEYWORDS = [
+    "type",
+    "properties",
+    "items",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "enum",
+    "const",
+    "required",
+    "$ref",
+    "$defs",
+    "pattern",
+    "minLength",
+    "maximum",
+    "additionalProperties",
+    "a",
+    "nullable",
+    "dependencies",
+    "contains",
+    "prefixItems",
+    "patternProperties",
+    "propertyNames",
+    "dependentRequired",
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(
-                ("type", "properties", "items", "allOf", "anyOf", "oneOf", "not", "if")
-                + ("then", "enum", "const", "required", "$ref", "$defs", "pattern")
-                + ("minLength", "maximum", "additionalProperties", "a", "nullable")
-                + ("dependencies", "contains", "prefixItems", "patternProperties")
-            ),
-            inner,
-            max_size=5,
-        )
+        | st.dictionaries(st.sampled_from(KEYWORDS), inner, max_size=5)
     ),
     max_leaves=25,
 )
 
 
-@given(st.dictionaries(st.sampled_from(("properties", "anyOf", "items", "$defs", "type", "allOf", "not", "oneOf", "if", "then", "propertyNames", "dependentRequired", "enum")), JSON, max_size=5) | JSON)
+@given(JSON)
 def test_nonsense_is_relaxed_or_an_error_and_never_a_crash(schema):
     for strict in (True, False):
-        try:
-            relax(schema, strict=strict, param="p")
-        except InvalidRequest as error:
-            assert error.message
+        with contextlib.suppress(InvalidRequest):
+            assert relax(schema, strict=strict, param="p").schema is not False

@@ -16,9 +16,7 @@ DOT = r"[^\n\r\x{2028}\x{2029}]"
 
 def as_python(pattern):
     """Write what the engine reads as Python's re does."""
-    return re.sub(
-        r"\\x\{([0-9a-f]+)\}", lambda m: f"\\U{int(m[1], 16):08x}", pattern
-    )
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: f"\\U{int(m[1], 16):08x}", pattern)
 
 
 @pytest.mark.parametrize(

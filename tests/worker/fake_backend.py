@@ -71,6 +71,9 @@ class FakeSampler:
         logits[:] = 0.0
         return token
 
+    def accept(self, token):
+        self._state = mix(self._state, token)
+
     def close(self):
         if self.is_closed:
             self._backend.violations.append("a sampler was closed twice")

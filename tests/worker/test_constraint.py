@@ -5,11 +5,9 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.worker import constraint_walk as walks
 import jsonschema
 import numpy as np
 import pytest
-from tests.schema_families import list_schemas
 
 from server.core.errors import EngineFailed, InvalidRequest
 from server.text.schema import relax
@@ -17,6 +15,8 @@ from server.text.schema_fallback import settle, write_check
 from server.worker import constraint as module
 from server.worker import constraint_matcher
 from server.worker.constraint import Constrainer
+from tests.schema_families import list_schemas
+from tests.worker import constraint_walk as walks
 
 LONG = os.environ.get("CLOISTER_TEST_LONG") == "1"
 SCHEMAS = list_schemas()
@@ -51,9 +51,7 @@ def test_the_set_of_schemas_is_large_enough():
     assert len(SCHEMAS) >= 300
 
 
-@pytest.mark.parametrize(
-    ("name", "schema"), SCHEMAS, ids=[name for name, _ in SCHEMAS]
-)
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS, ids=[name for name, _ in SCHEMAS])
 def test_random_answers_validate(constrainer, name, schema):
     written, warnings = settled(constrainer, schema)
     grammar = write_check(written)
@@ -157,7 +155,7 @@ def test_control_tokens_are_no_text(constrainer):
 
 
 def test_a_bad_grammar_names_the_field_and_the_reason(constrainer):
-    with pytest.raises(InvalidRequest, match="cannot be used: .*Correct or") as raised:
+    with pytest.raises(InvalidRequest, match=r"cannot be used: .*Correct or") as raised:
         constrainer.compile("start: missing", param="grammar")
     assert "grammar" == raised.value.param
 
@@ -168,6 +166,12 @@ def test_a_grammar_that_is_too_long_is_refused_with_both_numbers(constrainer):
     assert "4194305 characters, but at most 4194304" in raised.value.message
 
 
+def go_on(constraint, n_tokens):
+    for _ in range(n_tokens):
+        assert constraint.accept(ord("x"))
+        constraint.prepare()
+
+
 AMBIGUOUS = 'start: a\na: "x" | "x" a | "x" a a | a a a "x"'
 
 
@@ -176,20 +180,14 @@ def test_a_grammar_whose_steps_grow_is_stopped_by_its_cost(constrainer, monkeypa
     monkeypatch.setattr(module, "FREE_S_PER_TOKEN", 0.0005)
     constraint = constrainer.compile(AMBIGUOUS)
     with pytest.raises(EngineFailed, match=r"took 0\.\d s for \d+ tokens"):
-        for _ in range(3_000):
-            assert constraint.accept(ord("x"))
-            constraint.prepare()
+        go_on(constraint, 3_000)
 
 
-def test_a_matcher_in_error_is_an_error_and_lets_nothing_pass(
-    constrainer, monkeypatch
-):
+def test_a_matcher_in_error_is_an_error_and_lets_nothing_pass(constrainer, monkeypatch):
     monkeypatch.setattr(constraint_matcher, "_MAX_ITEMS_IN_ROW", 60)
     constraint = constrainer.compile(AMBIGUOUS + '\nb: "y"')
     with pytest.raises(EngineFailed, match="Simplify the schema or grammar"):
-        for _ in range(3_000):
-            assert constraint.accept(ord("x"))
-            constraint.prepare()
+        go_on(constraint, 3_000)
     for use in (constraint.mask, constraint.prepare, lambda: constraint.accept(120)):
         with pytest.raises(EngineFailed):
             use()
@@ -262,11 +260,7 @@ def test_hostile_schemas_end_soon(constrainer):
     doubling["d25"] = {"type": "object", "properties": {"a": {"type": "string"}}}
     settled(constrainer, {"$ref": "#/$defs/d0", "$defs": doubling})
     options = [
-        {
-            "anyOf": [
-                {"type": "object", "required": [f"a{i}_{j}"]} for j in range(8)
-            ]
-        }
+        {"anyOf": [{"type": "object", "required": [f"a{i}_{j}"]} for j in range(8)]}
         for i in range(8)
     ]
     _, warnings = settled(constrainer, {"allOf": options})

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from tests.worker import constraint_walk as walks
 import pytest
 
 from server.core.errors import InvalidRequest
 from server.text.schema import relax
 from server.text.schema_fallback import settle, write_check
+from tests.worker import constraint_walk as walks
 
 TABLE = Path(__file__).parents[2] / "server/text/SCHEMAS.md"
 ANY = object()
@@ -120,7 +120,10 @@ ENFORCED = {
         obj(
             {"k": {"enum": ["a", "b"]}, "n": INT},
             required=["k"],
-            **{"if": {"properties": {"k": {"const": "a"}}}, "then": {"required": ["n"]}},
+            **{
+                "if": {"properties": {"k": {"const": "a"}}},
+                "then": {"required": ["n"]},
+            },
         ),
         {"k": "b"},
         {"k": "a"},
@@ -139,7 +142,10 @@ RELAXED = {
         {"a": 1},
     ),
     "minProperties": (obj({"a": INT, "b": INT}, minProperties=2), {"a": 1}),
-    "maxProperties": (obj({"a": INT}, maxProperties=2, **OPEN), {"a": 1, "b": 1, "c": 1}),
+    "maxProperties": (
+        obj({"a": INT}, maxProperties=2, **OPEN),
+        {"a": 1, "b": 1, "c": 1},
+    ),
     "unevaluatedProperties": (
         {
             "allOf": [{**OBJECT, "additionalProperties": INT}],
