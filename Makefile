@@ -7,7 +7,7 @@ CLIENTS = .venv-clients
 STAMP = $(VENV)/cloister-install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install run sideload test test-clients check fix bench sbom clean
+.PHONY: help install run sideload test test-sealed test-clients check fix bench sbom clean
 
 help: ## List the targets
 	@echo 'Cloister: an offline-first local inference server on llama.cpp'
@@ -15,7 +15,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
 	  while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
 	@echo
-	@echo 'Options: ARGS="..." for run, test and bench; PYTHON=python3.12 for install.'
+	@echo 'Options: ARGS="..." for run, tests and bench; PYTHON=python3.12 for install.'
 
 install: ## Create .venv with the engine and all tools in it, and prove that it works
 	@$(PYTHON) scripts/install.py
@@ -33,6 +33,10 @@ sideload: $(STAMP) ## Take a model into the store: MODEL=path.gguf [SHA256=...] 
 
 test: $(STAMP) ## Run the tests, e.g. make test ARGS="-k config"
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-sealed: $(STAMP) ## Run the tests where there is no network but loopback (Linux)
+	@unshare --user --map-root-user --net sh -c 'ip link set lo up && exec "$$@"' \
+	  sealed $(BIN)/python -m pytest $(ARGS)
 
 test-clients: $(STAMP) $(CLIENTS)/ready ## Try the clients that people use against a real server
 	@CLOISTER=$(CURDIR)/$(BIN)/cloister $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini --confcutdir tests/clients -p no:cacheprovider tests/clients $(ARGS)

@@ -32,7 +32,8 @@ _QUANTIZATION: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _REVISION: Final = re.compile(r"[A-Za-z0-9._/+-]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _HOSTS: Final = ("huggingface.co/", "hf.co/")
-_TRUE: Final = frozenset({"1", "on", "true", "yes"})
+_OFF: Final = frozenset({"", "0", "false", "no", "off"})
+"""Whatever else a variable says that forbids the network, it forbids it."""
 _PAGES: Final = ("blob", "resolve", "tree")
 
 
@@ -208,9 +209,9 @@ def read_access(environ: Mapping[str, str], endpoint: str | None = None) -> Acce
         BadHubSetting: One of them cannot be used, or the network is forbidden.
     """
     for name in ("CLOISTER_OFFLINE", "HF_HUB_OFFLINE"):
-        if environ.get(name, "").strip().lower() in _TRUE:
+        if environ.get(name, "").strip().lower() not in _OFF:
             raise BadHubSetting(
-                f"{name}={environ[name]} forbids the network",
+                f"offline by policy: {name}={environ[name]} forbids the network",
                 f"Unset {name}, or carry the file in: cloister import FILE.",
             )
     return Access(

@@ -92,7 +92,9 @@ def describe_endpoint(listener: socket.socket, *, tls: bool) -> Endpoint:
 
 def _bind_address(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio sends at once (TCP_NODELAY) only where it reads TCP here; it
+    # would else wait some 40 ms for the client between the parts of an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -54,6 +54,11 @@ def test_the_policy_lets_a_browser_load_nothing_from_elsewhere(port, path):
     assert "unsafe" not in rules["script-src"]
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_a_browser_is_told_to_resolve_no_names_of_links(port, path):
+    assert "off" == get(port, path)[1]["x-dns-prefetch-control"]
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_scripts_are_those_of_the_packages_named(port, name):
     plain = get(port, f"/docs-assets/{name}")[2]

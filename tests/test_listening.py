@@ -1,5 +1,6 @@
 """`server.listening`: a socket that is bound, and one that listens."""
 
+import asyncio
 import socket
 import stat
 
@@ -26,6 +27,26 @@ def test_a_bound_socket_accepts_nobody_before_it_listens(tcp):
         socket.create_connection(tcp.getsockname(), timeout=5)
     listen(tcp)
     socket.create_connection(tcp.getsockname(), timeout=5).close()
+
+
+def test_what_is_sent_on_its_connections_leaves_at_once(tcp):
+    # Otherwise each answer of two parts waits some 40 ms for the client's system.
+    found = []
+
+    async def look(_, writer):
+        accepted = writer.get_extra_info("socket")
+        found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def connect_once():
+        async with await asyncio.start_server(look, sock=tcp):
+            reader, writer = await asyncio.open_connection(*tcp.getsockname())
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(connect_once())
+    assert [1] == found
 
 
 def test_a_taken_port_is_named(tcp):

@@ -16,6 +16,7 @@ from model_store.layout import Store
 from model_store.names import printable
 from model_store.remote import RemoteRepository, Wanted, parse_wanted, read_access
 from server.cli.home import home_of
+from server.cli.network import require_network
 from server.cli.progress import Bar, format_bytes
 from server.setting_kinds import Bytes
 
@@ -95,6 +96,7 @@ def get_command(  # noqa: PLR0913 - one for each option
 
     words = parse_wanted(wanted, revision)
     size = read_memory(memory)
+    require_network()
     store = Store(home_of(ctx))
     tell = _silence if is_json else click.echo
     with Hub(read_access(os.environ, endpoint), tell=_warn) as hub:

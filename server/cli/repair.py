@@ -17,6 +17,7 @@ from model_store.record import damage_path
 from model_store.repair import Repaired, Watch, repair_file
 from model_store.sizes import format_bytes
 from server.cli.known_models import open_models, place_options, print_json
+from server.cli.network import require_network
 from server.cli.progress import Bar
 
 _HELP = """Rewrite the bad bytes of a damaged model from a good copy.
@@ -33,7 +34,7 @@ Examples:
 
 \b
 The second asks a hub for these bytes alone, and is refused when
-CLOISTER_OFFLINE is set.
+CLOISTER_OFFLINE, or offline in cloister.toml, is set.
 """
 
 
@@ -71,6 +72,7 @@ def choose_copies(origin: str) -> OpenCopies:
 
     Raises:
         GoodCopyMissing: It is neither.
+        BadHubSetting: It is a repository, and the settings are offline.
     """
     path = Path(origin).expanduser()
     if path.exists():
@@ -81,6 +83,7 @@ def choose_copies(origin: str) -> OpenCopies:
             path=path,
             reason="there is no such file or folder",
         )
+    require_network()
     return copies_on_hub(origin, os.environ)
 
 

@@ -15,7 +15,12 @@ Source: linux/fs/coredump.c, coredump_pipe and min_coredump."""
 
 def limit_core() -> None:
     """Forbid core dumps to this process and its children."""
-    resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE_BYTES, _NO_CORE_BYTES))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE_BYTES, _NO_CORE_BYTES))
+    except ValueError:
+        # Whoever started this has set 0 already, and an ordinary user cannot raise
+        # that to 1: then 0 must do.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def limit_files(n_files: int = WORKER_FILES) -> None:

@@ -1,6 +1,7 @@
 """`cloister ls`, `show`, `rm` and `du`: text, JSON, questions."""
 
 import json
+import re
 from collections import namedtuple
 
 import click
@@ -117,6 +118,7 @@ def test_show_tells_header_record_and_memory(run, path):
     assert "tokens (weights 512 bytes, KV cache " in lines["Memory"]
     assert "; fits into the " in lines["Memory"]
     assert read_record(path).sha256 == lines["SHA-256"]
+    assert re.fullmatch(r"template +SHA-256 [0-9a-f]{64}", lines["Chat"])
     assert ("sideload: /media/usb", str(path)) == (lines["source"], lines["File"])
     assert "2026-11-22T00:00:00Z, against --sha256, by copy" == lines["admitted"]
     assert "tiny@q8_0, tiny-Q8_0" in lines["Aliases"]

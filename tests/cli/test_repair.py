@@ -92,3 +92,10 @@ def test_a_hub_is_not_asked_when_the_network_is_forbidden(shelf, path):
     )
     assert "HF_HUB_OFFLINE=1 forbids the network" in str(done.error)
     assert damage_path(path).exists()
+
+
+def test_a_hub_is_not_asked_when_the_settings_file_says_offline(shelf, path):
+    (shelf.store.home / "cloister.toml").write_text("offline = true", encoding="utf-8")
+    done = call(repair_command, "m", "--from", "pub/name", home=shelf.store.home)
+    assert "Offline by policy: the settings file says offline" in str(done.error)
+    assert damage_path(path).exists()

@@ -115,7 +115,9 @@ def test_bodies_of_every_kind_are_answered(small_server, session, label, mode):
     strategy = OPERATIONS[label].as_strategy(generation_mode=MODES[mode])
     statuses = run(small_server, session, strategy, N_BODY, label)
     assert len(statuses) >= N_BODY
-    assert {200, 400} <= set(statuses)
+    # Few wrong ones may all be beyond repair by `lead_on`.
+    wanted = {400} if mode == "wrong" and not IS_LONG else {200, 400}
+    assert wanted <= set(statuses)
 
 
 @pytest.mark.timeout(900 if IS_LONG else 60)

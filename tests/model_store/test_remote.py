@@ -109,9 +109,16 @@ def test_nothing_set_means_the_public_hub_without_a_token():
 
 
 @pytest.mark.parametrize("name", ["CLOISTER_OFFLINE", "HF_HUB_OFFLINE"])
-def test_a_forbidden_network_is_not_used(name):
-    with pytest.raises(BadHubSetting, match=f"{name}=TRUE forbids the network"):
-        read_access({name: "TRUE"})
+@pytest.mark.parametrize("word", ["TRUE", "1", "process", "sometimes"])
+def test_a_forbidden_network_is_not_used(name, word):
+    text = f"Offline by policy: {name}={word} forbids the network"
+    with pytest.raises(BadHubSetting, match=text):
+        read_access({name: word})
+
+
+@pytest.mark.parametrize("word", ["", "0", "off", "FALSE", "no"])
+def test_a_network_that_is_not_forbidden_may_be_used(word):
+    assert read_access({"CLOISTER_OFFLINE": word}).token is None
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from server.seal.apply import make_open, seal_server, seal_worker
+from server.seal.landlock import find_abi
 from server.seal.level import Level
+from server.seal.limits import WORKER_FILES
 from tests.seal.sealed_child import NEEDS_KERNEL, run_child
 
 SERVER = """
@@ -144,6 +148,63 @@ print([(each.kind, each.process) for each in told])
     assert "kernel b'report'" == out.splitlines()[0]
     assert ["denied"] * 5 == out.splitlines()[1:6]
     assert "[('socket', 'worker')]" == out.splitlines()[6]
+
+
+LIMITS = """
+import os, resource
+left, right = os.pipe()
+os.set_inheritable(left, True)
+{seal}
+try:
+    os.fstat(left)
+    print("open")
+except OSError:
+    print("closed")
+print(resource.getrlimit(resource.RLIMIT_CORE)[1] in (0, 1))
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+"""
+
+
+@NEEDS_KERNEL
+def test_a_server_loses_what_came_with_it_and_dumps_no_memory():
+    code = LIMITS.format(
+        seal="from server.seal.apply import seal_server; "
+        "from server.seal.level import Level; seal_server(Level.KERNEL)"
+    )
+    assert ["closed", "True"] == run_child(code).splitlines()[:2]
+
+
+@NEEDS_KERNEL
+def test_a_worker_does_so_too_and_may_open_few_files():
+    code = LIMITS.format(
+        seal="from server.seal.apply import seal_worker; "
+        "seal_worker('required', [], print, keep=())"
+    )
+    lines = run_child(code).splitlines()
+    assert ["closed", "True"] == lines[:2]
+    assert int(lines[2]) <= WORKER_FILES
+
+
+@NEEDS_KERNEL
+@pytest.mark.skipif(not find_abi(), reason="this kernel has no Landlock")
+def test_a_worker_can_read_its_model_and_no_other_file(tmp_path):
+    for name in ("model", "other"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    code = """
+import os, sys
+from server.seal.apply import seal_worker
+mine, other = map(os.fsencode, sys.argv[1:])
+print(seal_worker("required", [mine], print, keep=()).landlock_abi > 0)
+print(open(mine).read())
+for path in (other, os.path.dirname(other)):
+    try:
+        os.open(path, os.O_RDONLY)
+        print("?")
+    except PermissionError:
+        print("denied")
+"""
+    out = run_child(code, tmp_path / "model", tmp_path / "other")
+    assert ["True", "model", "denied", "denied"] == out.splitlines()
 
 
 def test_a_worker_that_must_be_sealed_and_cannot_does_not_start():

@@ -40,6 +40,10 @@ def test_only_health_and_greeting_are_public():
     assert required_permission("HEAD", "/health") is PUBLIC
 
 
+def test_what_tells_of_the_server_itself_needs_admin():
+    assert Permission.ADMIN is required_permission("GET", "/cloister/seal")
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -1,6 +1,7 @@
 """What a hostile template tries, and what an honest one may rely on."""
 
 import json
+import tracemalloc
 
 import pytest
 from jinja2.exceptions import SecurityError, UndefinedError
@@ -106,6 +107,29 @@ GROWING_LIST = (
 def test_bombs_are_refused_by_size(source: str) -> None:
     with pytest.raises(RefusedError):
         render(source, width=10**9)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 10**9 }}",
+        "{{ 10**9 * 'x' }}",
+        "{{ [1] * 10**8 }}",
+        "{{ 'x'.center(1000000000) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 10000) }}",
+    ],
+)
+def test_what_one_call_would_make_is_refused_before_it_is_made(source: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError):
+            render(source)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 16 * 2**20
 
 
 def test_range_is_limited() -> None:

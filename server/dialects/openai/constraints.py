@@ -23,10 +23,10 @@ from server.core.requests import Constraint, Grammar, JsonSchema, OneOf, Regex
 from server.dialects.json_body import InvalidField, missing, parse_json, wrong_type
 from server.dialects.openai.wire import Constrained
 
-MAX_SCHEMA_BYTES = 1024 * 1024
-MAX_GRAMMAR_CHARS = 1024 * 1024
+MAX_SCHEMA_BYTES = 512 * 1024
+MAX_GRAMMAR_CHARS = 256 * 1024
 MAX_PATTERN_CHARS = 64 * 1024
-MAX_CHOICES = 4096
+MAX_CHOICES = 2_000
 MAX_CHOICES_CHARS = 256 * 1024
 
 ANY_OBJECT = {"type": "object"}

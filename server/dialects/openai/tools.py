@@ -16,7 +16,7 @@ from server.dialects.json_body import InvalidField, missing, wrong_type
 from server.dialects.openai.constraints import check_schema_size, decode_flag
 from server.dialects.openai.wire import ChatRequest
 
-MAX_TOOLS = 1024
+MAX_TOOLS = 512
 MAX_TOOLS_BYTES = 4 * 1024 * 1024
 MAX_NAME_CHARS = 256
 MAX_DESCRIPTION_CHARS = 256 * 1024

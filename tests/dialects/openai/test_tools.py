@@ -229,10 +229,10 @@ def test_the_older_fields_say_the_same(value, expected):
             "the schema's 'type' must be 'object'.",
         ),
         (
-            tool("b", parameters={"x": "y" * 2**20}),
+            tool("b", parameters={"x": "y" * 2**19}),
             "invalid_value",
             "tools[1].function.parameters",
-            "a schema of 1048584 bytes is larger than the limit of 1048576.",
+            "a schema of 524296 bytes is larger than the limit of 524288.",
         ),
         (
             tool("b", strict="maybe"),
@@ -250,9 +250,9 @@ def test_a_wrong_tool_is_refused_by_its_place(value, code, param, text):
 
 def test_too_many_tools_are_refused_with_the_limits():
     many = [tool(f"f{number}") for number in range(MAX_TOOLS + 1)]
-    assert "1025 tools are more than the limit of 1024." in refusal(*many).message
+    assert "513 tools are more than the limit of 512." in refusal(*many).message
     assert MAX_TOOLS == len(decode(*many[1:])[0])
-    large = [tool(f"f{n}", parameters={"x": "y" * 10**6}) for n in range(5)]
+    large = [tool(f"f{n}", parameters={"x": "y" * 500_000}) for n in range(9)]
     info = refusal(*large)
     assert "tools" == info.param
     assert f"5000040 bytes in all are more than the limit of {MAX_TOOLS_BYTES}." in (
