@@ -200,6 +200,18 @@ def modernise(node: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
+def read_node(node: dict[str, Any]) -> dict[str, Any]:
+    """Modernise a schema object and leave out what has no valid form."""
+    new = modernise(node)
+    return {key: part for key, part in new.items() if has_form(key, part)}
+
+
+def has_form(keyword: str, value: object) -> bool:
+    """Tell whether a keyword may have a value."""
+    fits = FORMS.get(keyword)
+    return fits is None or fits(value)
+
+
 def _modernise_bounds(new: dict[str, Any]) -> None:
     for bound, exclusive in (
         ("minimum", "exclusiveMinimum"),

@@ -8,7 +8,7 @@ left over, in the few forms that people write and that leave something to say.
 
 from typing import TYPE_CHECKING, Any
 
-from server.text.schema_keywords import TYPES, list_types, modernise
+from server.text.schema_keywords import TYPES, list_types, read_node
 from server.text.schema_overlap import find_overlap
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _invert(node: dict[str, Any], excluded: Schema) -> Any:  # noqa: ANN401
         return excluded is False
     if excluded.keys() == {"anyOf"}:
         parts = [
-            _invert(node, modernise(part) if isinstance(part, dict) else part)
+            _invert(node, read_node(part) if isinstance(part, dict) else part)
             for part in excluded["anyOf"]
         ]
         return None if None in parts else {"allOf": parts}

@@ -10,7 +10,7 @@ from server.text.schema_keywords import (
     IN_PLACE,
     OBJECT_KEYWORDS,
     list_types,
-    modernise,
+    read_node,
 )
 from server.text.schema_pattern import UnsupportedPattern, translate_single
 
@@ -83,7 +83,7 @@ def joins(node: dict[str, Any]) -> bool:
     parts += [node[key] for key in ("if", "then", "else", "not") if key in node]
     parts += node.get("dependentSchemas", {}).values()
     return "$ref" in node or any(
-        not isinstance(part, dict) or not modernise(part).keys() <= _COUNTING
+        not isinstance(part, dict) or not read_node(part).keys() <= _COUNTING
         for part in parts
     )
 
@@ -105,7 +105,7 @@ def collect_names(
     seen = set() if seen is None else seen
     if not isinstance(value, dict):
         return {}
-    node = modernise(value)
+    node = read_node(value)
     if _OPEN & node.keys():
         return None
     names = dict.fromkeys(node.get("properties") or {})

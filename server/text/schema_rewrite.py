@@ -25,11 +25,12 @@ from server.text import (
 from server.text.schema_keywords import (
     ARRAY_KEYWORDS,
     CONSTRAINING,
-    FORMS,
     NUMBER_KEYWORDS,
     OBJECT_KEYWORDS,
     STRING_KEYWORDS,
+    has_form,
     modernise,
+    read_node,
 )
 from server.text.schema_refs import ROOT, Document
 
@@ -157,7 +158,7 @@ class Rewriter:
                 )
             seen.add(pointer)
             target = self.document.get(pointer)
-            node = modernise(target) if isinstance(target, dict) else {}
+            node = read_node(target) if isinstance(target, dict) else {}
             following = node.get("$ref")
             if len(node) != 1 or not isinstance(following, str):
                 return pointer
@@ -166,7 +167,7 @@ class Rewriter:
     def look(self, value: object, path: str) -> dict[str, Any] | bool:
         """Read a schema as it stands, through a plain reference."""
         if isinstance(value, dict):
-            node = modernise(value)
+            node = read_node(value)
             if len(node) == 1 and isinstance(node.get("$ref"), str):
                 return self.look(self.document.get(self.find(node["$ref"], path)), path)
             return node
@@ -191,8 +192,7 @@ class Rewriter:
 
     def _drop_malformed(self, node: dict[str, Any], path: str) -> None:
         for keyword in list(node):
-            fits = FORMS.get(keyword)
-            if fits is not None and not fits(node[keyword]):
+            if not has_form(keyword, node[keyword]):
                 self.drop(path, keyword, "its value has no valid form")
                 del node[keyword]
 

@@ -18,15 +18,16 @@ _LEAP_YEAR = (
     "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 )
 _REAL_DATE = f"(?:[0-9]{{4}}-(?:0[13-9]|1|02-(?:[01]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+_YEAR_ONE = "^(?:[1-9]|0[1-9]|00[1-9]|000[1-9])"
 _NO_LEAP_SECOND = "[0-9]{2}:[0-9]{2}:[0-5]"
 STRICTER = {
-    "date": f"^{_REAL_DATE}",
-    "time": f"^{_NO_LEAP_SECOND}",
-    "date-time": f"^{_REAL_DATE}[^T]*[tT]{_NO_LEAP_SECOND}",
+    "date": (_YEAR_ONE, f"^{_REAL_DATE}"),
+    "time": (f"^{_NO_LEAP_SECOND}",),
+    "date-time": (_YEAR_ONE, f"^{_REAL_DATE}[^T]*[tT]{_NO_LEAP_SECOND}"),
 }
 """What the compiler's formats let pass and readers of dates do not.
 
-That is 29 February of other years, and leap seconds.
+That is 29 February of other years, the year 0, and leap seconds.
 """
 
 _MAX_EXPONENT_FREE = 1e15
@@ -94,8 +95,8 @@ def _write_string(
     if "format" in node:
         if node["format"] in FORMATS:
             out["format"] = node["format"]
-            if node["format"] in STRICTER:
-                also.append({"pattern": STRICTER[node["format"]]})
+            patterns = STRICTER.get(node["format"], ())
+            also.extend({"pattern": pattern} for pattern in patterns)
         else:
             # JSON Schema itself asks that unknown formats are ignored.
             rewriter.note(
@@ -116,21 +117,14 @@ def _write_string(
 def _write_number(
     rewriter: "Rewriter", node: dict[str, Any], out: dict[str, Any], path: str
 ) -> None:
-    for keyword in NUMBER_KEYWORDS & node.keys():
-        if is_exact(node[keyword]):
-            out[keyword] = node[keyword]
-        elif abs(node[keyword]) < EXACT_INTEGER or not _is_implied(
-            keyword, node[keyword]
-        ):
-            rewriter.drop(path, keyword, f"{node[keyword]} is not exact as a double")
-
-
-def _is_implied(keyword: str, bound: float) -> bool:
-    """Tell whether a bound is the end of a machine's integers.
-
-    Generators write them for every field, and nobody means them.
-    """
-    limits = {2**n - 1 for n in (53, 63, 64)} | {float(2**n) for n in (53, 63, 64)}
-    if keyword in ("maximum", "exclusiveMaximum"):
-        return bound in limits or bound in {2**n for n in (53, 63, 64)}
-    return keyword != "multipleOf" and (-bound in limits or -bound - 1 in limits)
+    for keyword in sorted(NUMBER_KEYWORDS & node.keys()):
+        bound = node[keyword]
+        if is_exact(bound):
+            out[keyword] = bound
+        elif keyword.endswith("aximum") and bound >= EXACT_INTEGER:
+            # Stricter, and nobody means the largest integer of a machine.
+            out[keyword] = EXACT_INTEGER - 1
+        elif keyword.endswith("inimum") and bound <= -EXACT_INTEGER:
+            out[keyword] = 1 - EXACT_INTEGER
+        else:
+            rewriter.drop(path, keyword, f"{bound} is not exact as a double")

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from server.core.errors import EngineFailed, InvalidRequest
 from server.worker.backend import Logits
-from server.worker.constraint_matcher import build_matcher, explain
+from server.worker.constraint_matcher import build_matcher, explain, find_broken_text
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -100,6 +100,9 @@ class Constrainer:
                 f"{MAX_GRAMMAR_BYTES} are allowed. Use fewer or smaller schemas.",
                 param=param,
             )
+        reason = find_broken_text(grammar)
+        if reason is not None:
+            raise InvalidRequest(reason, param=param)
         tokenizer = self._get_tokenizer()
         with self._caching:
             fresh = self._cache.get(grammar)
@@ -128,8 +131,10 @@ class Constrainer:
             if grammar in self._verdicts:
                 self._verdicts.move_to_end(grammar)
                 return self._verdicts[grammar]
-        matcher = build_matcher(tokenizer, grammar)
-        verdict = explain(matcher.get_error()) if matcher.is_error() else None
+        verdict = find_broken_text(grammar)
+        if verdict is None:
+            matcher = build_matcher(tokenizer, grammar)
+            verdict = explain(matcher.get_error()) if matcher.is_error() else None
         with self._caching:
             self._verdicts[grammar] = verdict
             if len(self._verdicts) > MAX_CHECKED:

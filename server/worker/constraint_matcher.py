@@ -23,6 +23,18 @@ _REASON_CHARS = 400
 _PLACE = re.compile(r"^at \d+\(\d+\): (?:failed to compile JSON schema: )?")
 
 
+def find_broken_text(grammar: str) -> str | None:
+    """Tell what of a grammar no text can hold; None where all is well."""
+    try:
+        grammar.encode()
+    except UnicodeEncodeError as error:
+        return (
+            f"Character {error.start} is half of a surrogate pair, which no text can "
+            "hold. Remove it."
+        )
+    return None
+
+
 def explain(message: str) -> str:
     """Cut a message of llguidance down to what a client can use."""
     text = message.split("\n<", 1)[0]

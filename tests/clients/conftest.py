@@ -179,12 +179,14 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 class Gate:
     """Refuses every way of this process off the machine while it is shut.
 
-    An audit hook cannot be removed, so there is one for all tests.
+    Args:
+        is_shut: From the start on, and between tests.
     """
 
-    def __init__(self) -> None:
-        self.is_shut = False
+    def __init__(self, *, is_shut: bool) -> None:
+        self.is_shut = self.is_always_shut = is_shut
         self.refused: list[str] = []
+        # There is no way to remove an audit hook.
         sys.addaudithook(self._judge)
 
     def _judge(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -215,17 +217,31 @@ def _is_here(target: object) -> bool:
     return False
 
 
+_GATE = pytest.StashKey[Gate]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put up the gate before any client is imported.
+
+    In the clients' own environment it is shut until the process ends; in the
+    project's own other tests run too, and it is shut for the tests here alone.
+    """
+    is_own = Path(sys.prefix).resolve() == CLIENTS.resolve()
+    config.stash[_GATE] = Gate(is_shut=is_own)
+
+
 @pytest.fixture(scope="session")
-def gate() -> Gate:
-    """Return the one gate of this process, open."""
-    return Gate()
+def gate(pytestconfig: pytest.Config) -> Gate:
+    """Return the one gate of this process."""
+    return pytestconfig.stash[_GATE]
 
 
 @pytest.fixture(autouse=True)
 def no_way_out(gate: Gate) -> Iterator[None]:
-    """Fail a test in which a client tried to reach another machine."""
-    gate.refused.clear()
+    """Fail a test in which, or before which, a client tried to leave the machine."""
     gate.is_shut = True
     yield
-    gate.is_shut = False
-    assert [] == gate.refused
+    gate.is_shut = gate.is_always_shut
+    refused = [*gate.refused]
+    gate.refused.clear()
+    assert [] == refused

@@ -1,8 +1,11 @@
 """GBNF means the same after it was written anew."""
 
+import contextlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.core.errors import InvalidRequest
 from server.text.gbnf_lark import translate_gbnf
@@ -158,3 +161,9 @@ def test_what_is_wrong_is_said_with_its_place(grammar, said):
     with pytest.raises(InvalidRequest, match=said) as raised:
         translate_gbnf(grammar, {})
     assert "grammar" == raised.value.param
+
+
+@given(st.text('rot=:|"[]a-z(){}*+?0,^\\\\\n .<>!'))
+def test_any_text_is_a_grammar_or_an_error(text):
+    with contextlib.suppress(InvalidRequest):
+        assert translate_gbnf(f"root ::= {text}", {}).startswith("start: r0")

@@ -160,34 +160,12 @@ def test_arguments_are_an_object():
         relax_arguments({"type": "array"}, strict=False, param="p")
 
 
-KEYWORDS = [
-    "type",
-    "properties",
-    "items",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "enum",
-    "const",
-    "required",
-    "$ref",
-    "$defs",
-    "pattern",
-    "minLength",
-    "maximum",
-    "additionalProperties",
-    "a",
-    "nullable",
-    "dependencies",
-    "contains",
-    "prefixItems",
-    "patternProperties",
-    "propertyNames",
-    "dependentRequired",
-]
+KEYWORDS = (
+    *("type", "properties", "items", "allOf", "anyOf", "oneOf", "not", "if", "then"),
+    *("enum", "const", "required", "$ref", "$defs", "pattern", "minLength", "maximum"),
+    *("additionalProperties", "a", "nullable", "dependencies", "contains"),
+    *("prefixItems", "patternProperties", "propertyNames", "dependentRequired"),
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: (

@@ -1,8 +1,11 @@
 """Patterns of ECMA-262 keep their meaning."""
 
+import contextlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.text.schema_pattern import (
     UnsupportedPattern,
@@ -100,3 +103,11 @@ def test_an_anchor_inside_is_not_taken(pattern):
 )
 def test_a_whole_expression_needs_no_anchors(pattern, expected):
     assert expected == translate_whole(pattern)
+
+
+@given(st.text(r"ab01(){}[]^$|?*+.,\\-:=!<>dwu/\n"))
+def test_any_text_is_a_pattern_or_said_to_be_none(pattern):
+    for translate in (translate_pattern, translate_whole):
+        with contextlib.suppress(UnsupportedPattern):
+            parts = translate(pattern)
+            assert all(re.compile(as_python(part)) for part in parts)

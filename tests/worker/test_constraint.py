@@ -160,6 +160,13 @@ def test_a_bad_grammar_names_the_field_and_the_reason(constrainer):
     assert "grammar" == raised.value.param
 
 
+def test_half_a_character_is_an_error_of_the_request(constrainer):
+    grammar = 'start: "\ud800"'
+    with pytest.raises(InvalidRequest, match="Character 8 is half of a surrogate"):
+        constrainer.compile(grammar)
+    assert "Character 8 is half" in constrainer.check(grammar)
+
+
 def test_a_grammar_that_is_too_long_is_refused_with_both_numbers(constrainer):
     with pytest.raises(InvalidRequest) as raised:
         constrainer.compile("x" * (module.MAX_GRAMMAR_BYTES + 1))

@@ -255,7 +255,7 @@ def test_too_many_tools_are_refused_with_the_limits():
     large = [tool(f"f{n}", parameters={"x": "y" * 500_000}) for n in range(9)]
     info = refusal(*large)
     assert "tools" == info.param
-    assert f"5000040 bytes in all are more than the limit of {MAX_TOOLS_BYTES}." in (
+    assert f"4500072 bytes in all are more than the limit of {MAX_TOOLS_BYTES}." in (
         info.message
     )
 
