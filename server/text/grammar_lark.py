@@ -17,12 +17,20 @@ Source: llguidance, docs/syntax.md.
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from server.text.schema import GUIDANCE, LOOSE_GUIDANCE, Schema
 from server.text.schema_pattern import quote_char
 
 ANY_TEXT = "/(?s:.*)/"
 _SPACE = "/[ \\t\\r\\n]{1,32}/"
+
+
+_LAST_INTEGER = 2**53 - 1
+_LOWER = frozenset({"minimum", "exclusiveMinimum"})
+_UPPER = frozenset({"maximum", "exclusiveMaximum"})
+_VALUES = frozenset({"const", "enum"})
+"""Keywords that hold values, not schemas."""
 
 
 class Lark:
@@ -78,7 +86,7 @@ class Lark:
 
     def json(self, schema: Schema) -> str:
         """Stand for a JSON value of a schema that the compiler understands."""
-        body = schema if isinstance(schema, dict) else {}
+        body = end_integers(schema) if isinstance(schema, dict) else {}
         guidance = LOOSE_GUIDANCE if self.loose else GUIDANCE
         return "%json " + json.dumps(
             {**body, "x-guidance": guidance}, ensure_ascii=False
@@ -190,3 +198,24 @@ def _split_first_word(mark: str) -> tuple[str, str, str]:
 def _plain(hint: str) -> str:
     kept = "".join(char for char in hint if char.isascii() and char.isalpha())
     return kept[:24] or "rule"
+
+
+def end_integers(schema: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """Give integers without bounds the last ones that a double can tell apart.
+
+    A model that repeats itself would write digits until its context ends.
+    """
+    if isinstance(schema, list):
+        return [end_integers(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    ended = {
+        key: value if key in _VALUES else end_integers(value)
+        for key, value in schema.items()
+    }
+    if schema.get("type") == "integer":
+        if not _LOWER & schema.keys():
+            ended["minimum"] = -_LAST_INTEGER
+        if not _UPPER & schema.keys():
+            ended["maximum"] = _LAST_INTEGER
+    return ended

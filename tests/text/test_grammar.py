@@ -299,6 +299,23 @@ def test_what_cannot_be_asked_is_named(constraint, param, said):
 
 @pytest.mark.skipif(not TEMPLATES.is_dir(), reason=f"{TEMPLATES} is not there")
 @pytest.mark.parametrize(
+    ("schema", "text", "is_taken"),
+    [
+        ({"type": "integer"}, "9" * 15, True),
+        ({"type": "integer"}, "-" + "9" * 15, True),
+        ({"type": "integer"}, "9" * 17, False),
+        ({"type": "integer", "minimum": 0}, "9" * 17, False),
+        ({"type": "integer", "maximum": 5}, "-" + "9" * 17, False),
+        ({"items": {"type": "integer"}, "type": "array"}, f"[{'1' * 17}]", False),
+        ({"type": "number"}, "9" * 17, True),
+    ],
+)
+def test_an_integer_has_an_end(constrainer, schema, text, is_taken):
+    made = plan(ask(constraint=JsonSchema(schema), mode="none"), None)
+    assert is_taken == walks.takes(constrainer, made.grammar, text)
+
+
+@pytest.mark.parametrize(
     "path", sorted(TEMPLATES.glob("*.jinja")), ids=lambda path: path.stem
 )
 def test_calls_of_real_templates_are_taken(constrainer, path):
