@@ -24,10 +24,12 @@ STRICTER = {
     "date": (_YEAR_ONE, f"^{_REAL_DATE}"),
     "time": (f"^{_NO_LEAP_SECOND}",),
     "date-time": (_YEAR_ONE, f"^{_REAL_DATE}[^T]*[tT]{_NO_LEAP_SECOND}"),
+    "hostname": ("^(?s:.){1,253}$",),
 }
-"""What the compiler's formats let pass and readers of dates do not.
+"""What the compiler's formats let pass and readers do not, as further patterns.
 
-That is 29 February of other years, the year 0, and leap seconds.
+That is 29 February of other years, the year 0, leap seconds, and names of hosts
+that are too long (RFC 1035, section 2.3.4).
 """
 
 _MAX_EXPONENT_FREE = 1e15

@@ -108,6 +108,7 @@ class Course:
         self._choice = choice
         self._form = form
         self._piece = piece
+        self._has_calls_alone = bool(form.tools) and request.constraint is None
         self._wants_logprobs = request.top_logprobs is not None
         self._reader = Reader(
             form.format,
@@ -182,10 +183,13 @@ class Course:
         """End the continuation; return what was held back, and the reason.
 
         A reason of `FinishReason.EOS` becomes `TOOL_CALLS` where calls were
-        made.
+        made. Where nothing but calls may follow, the marks of one that was cut
+        off are no answer and are dropped.
         """
         reading = self._reader.finish()
         events = self._tell(reading)
+        if self._constraint is not None and self._has_calls_alone:
+            events = [each for each in events if not isinstance(each, TextDelta)]
         if reading.stop is not None:
             self.stop = reading.stop
             reason = FinishReason.STOP_STRING

@@ -208,6 +208,22 @@ class TestTools:
             (call,) = choice_of(body)["message"]["tool_calls"]
             assert "get_weather" == call["function"]["name"]
 
+    def test_a_call_that_is_cut_off_is_no_answer(self, novice):
+        for limit in range(1, 12):
+            body = chat(
+                novice,
+                ASK,
+                tools=[WEATHER],
+                tool_choice="required",
+                max_tokens=limit,
+                logprobs=True,
+            )
+            answer = choice_of(body)
+            assert "length" == answer["finish_reason"]
+            assert not answer["message"]["content"]
+            if "tool_calls" in answer["message"]:
+                assert answer["logprobs"] is None
+
     def test_n_choices_are_n_sets_of_calls(self, novice):
         body = chat(
             novice, ASK, tools=[WEATHER], n=3, temperature=1.5, tool_choice="required"

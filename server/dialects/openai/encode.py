@@ -234,10 +234,12 @@ def _choice(number: int, choice: Choice, showing: Showing) -> Json:
             }
             for call in choice.tool_calls
         ]
+    # An answer of calls alone has no tokens of text to speak of.
+    shows_logprobs = showing.logprobs and bool(choice.logprobs or not choice.tool_calls)
     return {
         "index": number,
         "message": message,
-        "logprobs": _logprobs(choice.logprobs) if showing.logprobs else None,
+        "logprobs": _logprobs(choice.logprobs) if shows_logprobs else None,
         "finish_reason": None
         if choice.reason is None
         else finish_reason(choice.reason, showing),
