@@ -59,6 +59,7 @@ PLAIN = {
     "top_p",
 }
 """Fields that mostly leave a request possible."""
+FEW = 1
 
 
 def lead_on(body: object, label: str, *, plain: bool) -> object:
@@ -77,7 +78,9 @@ def lead_on(body: object, label: str, *, plain: bool) -> object:
             body[key] = most
     if plain:
         messages = [{"role": "user", "content": str(body.get("messages"))[:50]}]
-        body = {key: value for key, value in body.items() if key in PLAIN}
+        kept = [key for key in body if key in PLAIN]
+        # Most values are out of range; with all of them nothing would be left.
+        body = {key: body[key] for key in kept[:FEW]}
         body |= {"messages": messages, "prompt": "x", "input": ["x", "y"]}
     return body
 
