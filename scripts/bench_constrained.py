@@ -108,7 +108,7 @@ def measure_pair(
     return mine, sum(stream.n_tokens for stream in streams) / elapsed_s
 
 
-async def run_streams(  # noqa: PLR0913 - one measurement
+async def run_streams(
     port: int,
     model: str,
     n_streams: int,

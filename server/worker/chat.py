@@ -26,7 +26,7 @@ from server.text.format import ChatFormat
 from server.text.grammar import write_grammar
 from server.text.template import CHATML, ChatTemplate, Segment, TemplateError
 from server.text.thinking import starts_inside_thought
-from server.worker.constraint import Constrainer
+from server.worker.constraint import Constrainer, Constraint
 from server.worker.course import PLAIN, Form
 from server.worker.tokens import Tokens
 from server.worker.vocabulary import Vocabulary
@@ -34,6 +34,10 @@ from server.worker.vocabulary import Vocabulary
 Thinking = Literal["none", "open", "optional"]
 
 _MAX_WARNINGS: Final = 16
+_OTHER_FORM: Final = (
+    "The assistant's message that is to go on does not begin as the form of the "
+    "answer does. Change the message, or leave the form out."
+)
 _ANY_DAY: Final = datetime(2001, 1, 1, tzinfo=UTC)
 
 
@@ -117,10 +121,15 @@ class Chat:
             budget_tokens=budget,
             one_call=not prompt.tool_choice.parallel,
         )
+        has_begun = prompt.continues and bool(prompt.messages[-1].content)
         thinking: Thinking = "none"
         if is_inside:
             thinking = "open"
-        elif budget != 0 and (reasoning.enabled or self._thinks_by_default):
+        elif (
+            not has_begun
+            and budget != 0
+            and (reasoning.enabled or self._thinks_by_default)
+        ):
             thinking = "optional"
         return self._constrain(form, request, thinking)
 
@@ -139,14 +148,31 @@ class Chat:
         if plan is None:
             return form, ()
         grammar, param = plan.grammar, plan.param
-        constrainer.compile(grammar, param=param).close()
+        written = () if plan.lazy else self._read_written(request)
+
+        def make_constraint() -> Constraint:
+            constraint = constrainer.compile(grammar, param=param)
+            if written and not constraint.replay(written):
+                constraint.close()
+                raise InvalidRequest(_OTHER_FORM, param="messages")
+            return constraint
+
+        make_constraint().close()
         constrained = replace(
             form,
-            make_constraint=lambda: constrainer.compile(grammar, param=param),
+            make_constraint=make_constraint,
             is_lazy=plan.lazy,
             tokenize=self._tokenize,
         )
         return constrained, plan.warnings[:_MAX_WARNINGS]
+
+    def _read_written(self, request: Generate) -> Tokens | tuple[int, ...]:
+        """Return what of the answer stands already, where a message goes on."""
+        prompt = request.prompt
+        if not isinstance(prompt, ChatPrompt) or not prompt.continues:
+            return ()
+        content = prompt.messages[-1].content or ()
+        return self._vocabulary.tokenize("".join(part.text for part in content))
 
     @cached_property
     def _thinks_by_default(self) -> bool:

@@ -405,3 +405,20 @@ class TestOtherOptions:
     def test_the_last_message_of_the_assistant_goes_on(self, novice):
         messages = [*SUM, {"role": "assistant", "content": "12 + 31 = 40"}]
         assert " + 3 = 43" == choice_of(chat(novice, messages))["message"]["content"]
+
+    def test_a_message_that_goes_on_keeps_the_form(self, novice):
+        begun = '{"name": "Ada", "age": 3'
+        messages = [*SUM, {"role": "assistant", "content": begun}]
+        body = chat(novice, messages, response_format=json_form(PERSON))
+        person = json.loads(begun + choice_of(body)["message"]["content"])
+        jsonschema.validate(person, PERSON)
+        assert "Ada" == person["name"]
+
+    def test_a_message_of_another_form_cannot_go_on(self, novice):
+        messages = [*SUM, {"role": "assistant", "content": "Well, "}]
+        body = {"model": "novice", "messages": messages}
+        body["response_format"] = json_form(PERSON)
+        answer = novice.post("/v1/chat/completions", **body)
+        assert 400 == answer.status_code
+        assert "messages" == answer.json()["error"]["param"]
+        assert "does not begin as the form" in answer.json()["error"]["message"]
