@@ -19,7 +19,6 @@ from server.text.reader import (
     Reading,
     ReasoningPart,
 )
-from server.text.transcript import Transcript
 from tests.text.reader_formats import FORMATS, OUTPUTS, TOOLS
 from tests.text.reader_run import hear, make_reader, split_every
 
@@ -50,26 +49,6 @@ def feed_all(reader: Reader, pieces: list[bytes]) -> list[Reading]:
 
 def list_parts(readings: list[Reading]) -> list[Part]:
     return [part for reading in readings for part in reading.parts]
-
-
-@settings(max_examples=200, deadline=None)
-@given(PIECES, STOPS, st.booleans())
-def test_plain_text_is_read_as_a_transcript_reads_it(
-    pieces: list[bytes], stops: tuple[str, ...], wants
-) -> None:
-    transcript = Transcript(stops, want_logprobs=wants)
-    reader = Reader(None, stops=stops, want_logprobs=wants)
-    readings = feed_all(reader, pieces)
-    for index, reading in enumerate(readings):
-        last = index == len(pieces)
-        token = None if last else make_token(index, pieces[index])
-        emission = (
-            transcript.finish()
-            if token is None
-            else transcript.feed(token.bytes, token)
-        )
-        parts = (AnswerPart(emission.text, emission.logprobs),) if emission.text else ()
-        assert Reading(parts, emission.stop) == reading
 
 
 WORDS = st.lists(

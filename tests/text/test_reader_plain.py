@@ -1,13 +1,43 @@
-"""Tokens come with the character they begin in, or not at all."""
+"""Plain text: tokens come with the character they begin in, or not at all."""
 
 import codecs
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.events import TokenLogprob
-from server.text.transcript import Emission, Transcript
+from server.text.reader import AnswerPart, Reader, Reading
+
+
+class Emission(NamedTuple):
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    stop: str | None = None
+
+
+class Transcript:
+    """A reader of plain text, whose readings have one part at most."""
+
+    def __init__(self, stops: tuple[str, ...], *, want_logprobs: bool) -> None:
+        self._reader = Reader(None, stops=stops, want_logprobs=want_logprobs)
+
+    def feed(self, piece: bytes, logprob: TokenLogprob | None) -> Emission:
+        return show(self._reader.feed(piece, logprob))
+
+    def finish(self) -> Emission:
+        return show(self._reader.finish())
+
+
+def show(reading: Reading) -> Emission:
+    assert reading.call_text is None
+    if not reading.parts:
+        return Emission(stop=reading.stop)
+    (part,) = reading.parts
+    assert isinstance(part, AnswerPart)
+    return Emission(part.text, part.logprobs, reading.stop)
+
 
 PIECES = st.lists(
     st.sampled_from(
