@@ -6,6 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from model_store import builtin
 from scripts.make_model import write_model
 from tests.e2e.server_process import REQUEST_S, Server
 
@@ -73,6 +74,20 @@ def real_server(
     """Run one server over the real models; tests must leave it as it was."""
     folder = tmp_path_factory.mktemp("real-server")
     running = Server(folder, ["--models-dir", real_models])
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def novice(
+    made_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Run one server over made models and the built-in one, eight at once."""
+    if not builtin.is_present():
+        pytest.skip(f"{builtin.MODEL_NAME} is not in this checkout")
+    folder = tmp_path_factory.mktemp("novice")
+    arguments = ["--models-dir", made_models / "acme", "--parallel", "8"]
+    running = Server(folder, arguments, environment={"CLOISTER_BUILTIN": "1"})
     yield running
     running.kill()
 
