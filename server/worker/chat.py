@@ -19,14 +19,14 @@ from server.core.requests import (
     Message,
     Reasoning,
     Text,
-    Tool,
 )
+from server.text.adaptation import select_tools
 from server.text.analysis import analyse
 from server.text.format import ChatFormat
 from server.text.grammar import write_grammar
 from server.text.template import CHATML, ChatTemplate, Segment, TemplateError
 from server.text.thinking import starts_inside_thought
-from server.worker.constraint import Constrainer, Constraint
+from server.worker.constraint import Constrainer
 from server.worker.course import PLAIN, Form
 from server.worker.tokens import Tokens
 from server.worker.vocabulary import Vocabulary
@@ -114,7 +114,7 @@ class Chat:
         budget = 0 if reasoning.enabled is False else reasoning.budget_tokens
         form = Form(
             format=format_,
-            tools=allowed_tools(prompt),
+            tools=select_tools(prompt),
             starts_inside_thought=is_inside,
             visible=self._visible,
             thought_end=self._thought_end,
@@ -147,20 +147,14 @@ class Chat:
         )
         if plan is None:
             return form, ()
-        grammar, param = plan.grammar, plan.param
+        # Compiled here and copied for each choice: the loop never compiles.
+        beginning = constrainer.compile(plan.grammar, param=plan.param)
         written = () if plan.lazy else self._read_written(request)
-
-        def make_constraint() -> Constraint:
-            constraint = constrainer.compile(grammar, param=param)
-            if written and not constraint.replay(written):
-                constraint.close()
-                raise InvalidRequest(_OTHER_FORM, param="messages")
-            return constraint
-
-        make_constraint().close()
+        if written and not beginning.replay(written):
+            raise InvalidRequest(_OTHER_FORM, param="messages")
         constrained = replace(
             form,
-            make_constraint=make_constraint,
+            make_constraint=beginning.copy,
             is_lazy=plan.lazy,
             tokenize=self._tokenize,
         )
@@ -218,16 +212,6 @@ class Chat:
 
     def _tokenize(self, text: str) -> Tokens:
         return self._vocabulary.tokenize(text, parse_special=True)
-
-
-def allowed_tools(prompt: ChatPrompt) -> tuple[Tool, ...]:
-    """List the tools that the answer may call."""
-    choice = prompt.tool_choice
-    if choice.mode == "none":
-        return ()
-    if choice.names is None:
-        return prompt.tools
-    return tuple(tool for tool in prompt.tools if tool.name in choice.names)
 
 
 def walk_marks(format_: ChatFormat) -> list[str]:

@@ -278,6 +278,12 @@ class Constraint:
         self._check(matcher, started_s)
         return [token for token in tokens if token not in self._ends]
 
+    def copy(self) -> "Constraint":
+        """Return another one at the same place; both go on by themselves."""
+        twin = Constraint(self._get_matcher().deep_copy(), self._n_vocab, self._ends)
+        twin._spent_s, twin._n_tokens = self._spent_s, self._n_tokens
+        return twin
+
     def close(self) -> None:
         """Free the matcher; the constraint must not be used afterwards."""
         self._matcher = None

@@ -92,7 +92,7 @@ class Vocabulary:
         """Write a token as a template would, control tokens by name."""
         if token is None:
             return ""
-        return self._read_piece(token, special=True).decode("utf-8", "replace")
+        return self.spelling(token).decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
         """Tell whether a token ends generation."""

@@ -145,6 +145,18 @@ def test_replay_keeps_what_came_before_the_first_misfit(constrainer):
     assert list(b"c") == constraint.forced()
 
 
+def test_a_copy_goes_on_by_itself(constrainer):
+    one = constrainer.compile('start: "ab" | "ac"')
+    assert one.accept(ord("a"))
+    other = one.copy()
+    assert one.accept(ord("b"))
+    one.close()
+    assert not other.is_complete
+    assert not other.accept(ord("a"))
+    assert other.accept(ord("c"))
+    assert other.is_complete
+
+
 def test_control_tokens_are_no_text(constrainer):
     grammar = 'start: /[^x]*/ <[257]> "x"'
     assert walks.takes(constrainer, grammar, "ab<|a|>x")
